@@ -1,0 +1,149 @@
+//! Every message: one rkyv struct per operation and direction. Pure.
+//!
+//! Invariants: a released struct or op number is never edited, a change is a new op; fields are fixed-width; bytes are
+//! always validated (bytecheck) before they are looked at, and the frame's CRC is checked before that.
+
+pub mod cluster;
+pub mod data;
+pub mod handshake;
+pub mod namespace;
+
+use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::Error as RkyvError;
+use rkyv::ser::allocator::ArenaHandle;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
+        /// Operation numbers: 0x01xx handshake, 0x02xx namespace, 0x03xx cluster, 0x04xx data.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u16)]
+        pub enum Op { $($(#[$doc])* $name = $number,)+ }
+
+        impl Op {
+            /// Every operation.
+            pub const ALL: &'static [Op] = &[$(Op::$name,)+];
+
+            /// The operation of a wire number.
+            #[must_use]
+            pub fn from_code(code: u16) -> Option<Op> {
+                match code { $($number => Some(Op::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+ops! {
+    /// First frame of a connection.
+    Hello = 0x0101,
+    /// Second frame: the client's proof.
+    Prove = 0x0102,
+    /// A name in a directory.
+    Lookup = 0x0201,
+    /// Attributes of inodes.
+    GetAttr = 0x0202,
+    /// A page of a directory.
+    ReadDir = 0x0203,
+    /// Read tickets for files.
+    OpenRead = 0x0204,
+    /// A whole path.
+    Resolve = 0x0205,
+    /// Adds a mount.
+    Mount = 0x0206,
+    /// Removes a mount.
+    Unmount = 0x0207,
+    /// Lists mounts, without secrets.
+    ListMounts = 0x0208,
+    /// A client's open files by mount, renewed.
+    HoldMounts = 0x0209,
+    /// The cluster map.
+    GetClusterMap = 0x0301,
+    /// A worker joins.
+    RegisterWorker = 0x0302,
+    /// A worker reports.
+    Heartbeat = 0x0303,
+    /// How to reach a mount's store, with secrets; workers only.
+    GetMountStore = 0x0304,
+    /// Capacity, use and health of everything.
+    Report = 0x0305,
+    /// Live versions of files a worker holds.
+    LiveVersions = 0x0306,
+    /// Bytes of cached or fetched files.
+    Read = 0x0401,
+    /// Fetch into the cache, no payload.
+    Load = 0x0402,
+    /// Drop from the cache.
+    Evict = 0x0403,
+    /// What is cached of files.
+    CacheStatus = 0x0404,
+}
+
+/// A request and its reply.
+pub trait Message: Wire {
+    /// Its number.
+    const OP: Op;
+    /// What answers it.
+    type Reply: Wire;
+}
+
+/// A body that can cross the wire.
+pub trait Wire: Sized {
+    /// Serialises.
+    fn to_bytes(&self) -> AlignedVec;
+    /// Validates and deserialises. `bytes` need no alignment.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, BodyError>;
+}
+
+/// A body that failed validation.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("message body of {bytes} bytes failed validation: {reason}")]
+pub struct BodyError {
+    /// Its length.
+    pub bytes: usize,
+    /// What rkyv found.
+    pub reason: String,
+}
+
+impl<T> Wire for T
+where
+    T: Archive + for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, RkyvError>>,
+    T::Archived: for<'a> CheckBytes<HighValidator<'a, RkyvError>> + Deserialize<T, HighDeserializer<RkyvError>>,
+{
+    fn to_bytes(&self) -> AlignedVec {
+        rkyv::to_bytes::<RkyvError>(self).expect("serialising to memory cannot fail")
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, BodyError> {
+        // rkyv refuses misaligned input; a frame's body may start anywhere in a receive buffer.
+        let aligned;
+        let view = if (bytes.as_ptr() as usize).is_multiple_of(16) {
+            bytes
+        } else {
+            let mut copy: AlignedVec = AlignedVec::with_capacity(bytes.len());
+            copy.extend_from_slice(bytes);
+            aligned = copy;
+            &aligned[..]
+        };
+        rkyv::from_bytes::<T, RkyvError>(view)
+            .map_err(|error| BodyError { bytes: bytes.len(), reason: error.to_string() })
+    }
+}
+
+macro_rules! message {
+    ($request:ident => $reply:ty) => {
+        impl $crate::message::Message for $request {
+            const OP: $crate::message::Op = $crate::message::Op::$request;
+            type Reply = $reply;
+        }
+    };
+}
+pub(crate) use message;
+
+/// A reply or request without content.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Empty {
+    /// Always 0: rkyv bodies are never empty.
+    pub reserved: u8,
+}

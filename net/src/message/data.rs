@@ -1,0 +1,120 @@
+//! Bytes: what clients ask the shard that owns a file.
+
+use super::message;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// One range to read.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ReadItem {
+    /// `FileId`.
+    pub file_id: u64,
+    /// `Version`.
+    pub version: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes wanted; fewer come back only at the end of the file.
+    pub length: u32,
+    /// The signed ticket; empty when this connection has presented one for (file, version) that has not expired.
+    pub ticket: Vec<u8>,
+}
+
+/// Reads ranges, many in one message. The sum of lengths is at most `limits::PAYLOAD_BYTES_MAX`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Read {
+    /// At most `limits::BATCH_MAX`.
+    pub items: Vec<ReadItem>,
+    /// Ask for the checksums of the payload (clients over TCP do; a Unix socket needs none).
+    pub want_checksums: bool,
+}
+
+/// `ReadResult::source`: the bytes came from memory.
+pub const SOURCE_MEM: u8 = 1;
+/// `ReadResult::source`: from SSD.
+pub const SOURCE_SSD: u8 = 2;
+/// `ReadResult::source`: at least one page was fetched from the store.
+pub const SOURCE_STORE: u8 = 3;
+
+/// What became of one item.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ReadResult {
+    /// 0 or an `ErrorKind` code.
+    pub status: u16,
+    /// Bytes of this item in the payload; 0 on error.
+    pub length: u32,
+    /// Where the bytes came from.
+    pub source: u8,
+    /// What was wrong, else empty.
+    pub message: String,
+}
+
+/// Answers `Read`; the payload holds the items' bytes in order, without gaps.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ReadReply {
+    /// One per item.
+    pub results: Vec<ReadResult>,
+    /// When asked for: CRC32C of each 4 KiB of the payload (the last one shorter).
+    pub checksums: Vec<u32>,
+}
+message!(Read => ReadReply);
+
+/// Fetches a range into the cache. Answered when all of it is held.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// The signed ticket.
+    pub ticket: Vec<u8>,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Answers `Load`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LoadReply {
+    /// Bytes fetched from the store by this call.
+    pub fetched_bytes: u64,
+    /// Bytes that were there already.
+    pub cached_bytes: u64,
+}
+message!(Load => LoadReply);
+
+/// Drops files from this shard's cache (role Admin or Master).
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Evict {
+    /// `FileId`s, at most `limits::BATCH_MAX`.
+    pub file_ids: Vec<u64>,
+}
+
+/// Answers `Evict`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct EvictReply {
+    /// Bytes dropped.
+    pub freed_bytes: u64,
+}
+message!(Evict => EvictReply);
+
+/// What this shard holds of files.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct CacheStatus {
+    /// (`FileId`, `Version`), at most `limits::BATCH_MAX`.
+    pub files: Vec<(u64, u64)>,
+}
+
+/// Bytes of one file held by tier; a page in both counts in both.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CachedBytes {
+    /// In memory.
+    pub mem_bytes: u64,
+    /// On SSD.
+    pub ssd_bytes: u64,
+    /// In either.
+    pub any_bytes: u64,
+}
+
+/// Answers `CacheStatus`, in the order asked.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct CacheStatusReply {
+    /// One per file.
+    pub files: Vec<CachedBytes>,
+}
+message!(CacheStatus => CacheStatusReply);

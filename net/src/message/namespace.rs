@@ -1,0 +1,215 @@
+//! Names, attributes, listings, tickets and mounts: what frontends ask the master.
+
+use super::message;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// `Attr::kind` of a regular file.
+pub const KIND_FILE: u8 = 1;
+/// `Attr::kind` of a directory.
+pub const KIND_DIRECTORY: u8 = 2;
+
+/// An inode as a reader sees it. `valid_for_ms` counts from when the request was sent.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Attr {
+    /// `FileId`.
+    pub file_id: u64,
+    /// `Version` of the content; 0 for a directory.
+    pub version: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Milliseconds since 1970.
+    pub mtime_ms: u64,
+    /// Bytes per block (placement).
+    pub block_bytes: u64,
+    /// Bytes per page (fetch).
+    pub page_bytes: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Links.
+    pub nlink: u32,
+    /// `MountId`; 0 above all mounts.
+    pub mount_id: u32,
+    /// `KIND_FILE` or `KIND_DIRECTORY`.
+    pub kind: u8,
+    /// How long this may be believed without asking again; `u64::MAX` for ever.
+    pub valid_for_ms: u64,
+}
+
+/// A name with its inode.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The name, UTF-8 or not: bytes.
+    pub name: Vec<u8>,
+    /// The inode.
+    pub attr: Attr,
+}
+
+/// One name in a directory. `NotFound` when it is not there.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Lookup {
+    /// `FileId` of the directory.
+    pub parent: u64,
+    /// The name.
+    pub name: Vec<u8>,
+}
+message!(Lookup => Attr);
+
+/// Attributes of inodes, checked against the mount's freshness.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct GetAttr {
+    /// `FileId`s.
+    pub file_ids: Vec<u64>,
+}
+
+/// An item of a batched reply: status 0 with a value, or an `ErrorKind` code with a message.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct AttrResult {
+    /// 0 or an `ErrorKind` code.
+    pub status: u16,
+    /// Present when the status is 0.
+    pub attr: Option<Attr>,
+    /// What was wrong, else empty.
+    pub message: String,
+}
+
+/// Answers `GetAttr`, in the order asked.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct GetAttrReply {
+    /// One per id.
+    pub attrs: Vec<AttrResult>,
+}
+message!(GetAttr => GetAttrReply);
+
+/// Part of a directory, ordered by name (bytewise), from behind `after`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ReadDir {
+    /// `FileId` of the directory.
+    pub directory: u64,
+    /// The last name already seen; empty to start.
+    pub after: Vec<u8>,
+    /// At most this many, and at most `limits::LISTING_ENTRIES_MAX`.
+    pub entries_max: u32,
+}
+
+/// Answers `ReadDir`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ReadDirReply {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Whether this was the last part.
+    pub end: bool,
+}
+message!(ReadDir => ReadDirReply);
+
+/// Tickets to read files. `Stale` where the version is not the live one, 0 asks for the live one.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct OpenRead {
+    /// (`FileId`, `Version`) pairs.
+    pub files: Vec<(u64, u64)>,
+}
+
+/// An item of `OpenReadReply`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct OpenResult {
+    /// 0 or an `ErrorKind` code.
+    pub status: u16,
+    /// What was wrong, else empty.
+    pub message: String,
+    /// The inode, when the status is 0.
+    pub attr: Option<Attr>,
+    /// The signed ticket (`ticket::SignedTicket` bytes), when the status is 0.
+    pub ticket: Vec<u8>,
+    /// Milliseconds the ticket lives from now.
+    pub ticket_life_ms: u64,
+}
+
+/// Answers `OpenRead`, in the order asked.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct OpenReadReply {
+    /// One per file.
+    pub files: Vec<OpenResult>,
+}
+message!(OpenRead => OpenReadReply);
+
+/// A whole absolute path; `/` is the root.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Resolve {
+    /// The path, bytes.
+    pub path: Vec<u8>,
+}
+message!(Resolve => Attr);
+
+/// A mount as people see it: secrets are shown as `***`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct MountInfo {
+    /// `MountId`.
+    pub mount_id: u32,
+    /// Where it appears.
+    pub path: String,
+    /// What it shows.
+    pub uri: String,
+    /// Options, secrets hidden.
+    pub options: Vec<(String, String)>,
+    /// Milliseconds; `u64::MAX` for never.
+    pub freshness_ms: u64,
+    /// Whether writes are refused.
+    pub readonly: bool,
+    /// Empty when the store answered last time, else the error.
+    pub trouble: String,
+}
+
+/// Adds a mount (role Admin). The store is reached and the credentials tried before anything changes.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Mount {
+    /// Absolute path that does not exist yet and lies in no other mount.
+    pub path: String,
+    /// `s3://bucket/prefix` or `file:///directory`.
+    pub uri: String,
+    /// `key=value` options, secrets included.
+    pub options: Vec<(String, String)>,
+    /// Milliseconds; `u64::MAX` for never.
+    pub freshness_ms: u64,
+    /// Whether writes are refused.
+    pub readonly: bool,
+}
+message!(Mount => MountInfo);
+
+/// Removes a mount (role Admin). `Busy` while a client holds files open there, unless forced.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Unmount {
+    /// Its path.
+    pub path: String,
+    /// Even when files are open.
+    pub force: bool,
+}
+message!(Unmount => super::Empty);
+
+/// Lists mounts.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListMounts {
+    /// Always 0.
+    pub reserved: u8,
+}
+
+/// Answers `ListMounts`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ListMountsReply {
+    /// In order of path.
+    pub mounts: Vec<MountInfo>,
+}
+message!(ListMounts => ListMountsReply);
+
+/// How many files this client has open per mount: a promise for 15 s, renewed each 5 s, replaced by the next one.
+/// The master refuses to unmount what is held.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct HoldMounts {
+    /// Random, one per client process.
+    pub client_id: u64,
+    /// (`MountId`, open files).
+    pub open_files: Vec<(u32, u64)>,
+}
+message!(HoldMounts => super::Empty);

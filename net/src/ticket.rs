@@ -1,0 +1,62 @@
+//! Read tickets (hard case 16): what lets a worker serve a file without asking the master. Signed with Ed25519 by the
+//! master, at most 60 s old, checked once per connection. Pure but for the caller's clock.
+
+use crate::message::Wire;
+use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use forebay_base::{ErrorKind, KindError, limits};
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// What the ticket grants: reading one version of one file. Version 1 of the format.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    /// `FileId`.
+    pub file_id: u64,
+    /// `Version`.
+    pub version: u64,
+    /// `MountId`.
+    pub mount_id: u32,
+    /// Bytes per page.
+    pub page_bytes: u32,
+    /// Bytes per block.
+    pub block_bytes: u64,
+    /// Length of the file, bytes.
+    pub size: u64,
+    /// The key in the store, relative to the mount's URI.
+    pub store_key: String,
+    /// The store's fingerprint that the version stands for.
+    pub fingerprint: String,
+    /// The feed position when it was issued: a worker behind it reads the feed first.
+    pub feed_position: u64,
+    /// Milliseconds since 1970 when it ends.
+    pub expires_unix_ms: u64,
+}
+
+const SIGNATURE_BYTES: usize = 64;
+
+/// Signs a ticket: 64 bytes of signature, then the rkyv bytes.
+#[must_use]
+pub fn sign(ticket: &Ticket, key: &SigningKey) -> Vec<u8> {
+    let body = ticket.to_bytes();
+    let mut out = key.sign(&body).to_bytes().to_vec();
+    out.extend_from_slice(&body);
+    out
+}
+
+/// Checks signature and expiry.
+pub fn verify(bytes: &[u8], key: &VerifyingKey, now_unix_ms: u64) -> Result<Ticket, KindError> {
+    let denied = |message: String| KindError::new(ErrorKind::TicketRequired, message);
+    let Some((signature, body)) = bytes.split_first_chunk::<SIGNATURE_BYTES>() else {
+        return Err(denied(format!("ticket: got {} bytes, want a signed ticket", bytes.len())));
+    };
+    if key.verify(body, &Signature::from_bytes(signature)).is_err() {
+        return Err(denied("ticket: the signature is not the master's".into()));
+    }
+    let ticket = Ticket::from_bytes(body).map_err(|error| denied(error.to_string()))?;
+    if ticket.expires_unix_ms <= now_unix_ms {
+        return Err(denied(format!("ticket: expired {} ms ago", now_unix_ms - ticket.expires_unix_ms)));
+    }
+    if ticket.page_bytes == 0 || ticket.block_bytes == 0 || ticket.size > limits::FILE_BYTES_MAX {
+        return Err(denied("ticket: sizes out of range".into()));
+    }
+    Ok(ticket)
+}

@@ -1,0 +1,99 @@
+//! The trait that every under store implements, and what it promises.
+//!
+//! Keys are relative to the mount's URI, `/`-separated, without leading or trailing slash; the empty key is the mount's
+//! root directory. Keys with empty, `.` or `..` components are refused with `Invalid` by every backend.
+//! All methods may be called from any tokio task, concurrently. Each gives up by the backend's deadline with
+//! `Unavailable`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_base::{ErrorKind, Fingerprint};
+use futures::stream::BoxStream;
+use std::ops::Range;
+
+/// What a key names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ObjectKind {
+    /// Bytes.
+    File,
+    /// A directory, or a common prefix of keys.
+    Directory,
+}
+
+/// What the store says about one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectMeta {
+    /// The last component of the key.
+    pub name: String,
+    /// File or directory.
+    pub kind: ObjectKind,
+    /// Bytes; 0 for a directory.
+    pub size: u64,
+    /// Milliseconds since 1970; 0 where the store has none.
+    pub mtime_ms: u64,
+    /// Permission bits where the store has them.
+    pub mode: Option<u32>,
+    /// Owner and group where the store has them.
+    pub owner: Option<(u32, u32)>,
+    /// What a `Version` of this content stands for; empty for a directory.
+    pub fingerprint: Fingerprint,
+}
+
+/// Part of a listing, in the store's order, which need not be the order of names.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Direct children.
+    pub entries: Vec<ObjectMeta>,
+    /// Give it to the next call; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Bytes in order, in pieces of the backend's choosing.
+pub type ReadStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// What went wrong in a store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{store}: {operation} \"{key}\": {message}")]
+pub struct StoreError {
+    /// What a caller can act on: `NotFound`, `Denied`, `Stale` (the condition failed: the content is another one),
+    /// `Unavailable`, `Invalid`, `Exists`, `Unsupported`, `Corrupt` (the store sent too few or too many bytes), `Internal`.
+    pub kind: ErrorKind,
+    /// The mount's URI, without secrets.
+    pub store: String,
+    /// stat, list, read, put, delete.
+    pub operation: &'static str,
+    /// The key.
+    pub key: String,
+    /// What the store said.
+    pub message: String,
+}
+
+/// One under store, opened at a mount's URI.
+#[async_trait]
+pub trait UnderStore: Send + Sync {
+    /// The URI, without secrets.
+    fn uri(&self) -> &str;
+
+    /// Whether the store answers, the bucket or directory exists, and the credentials are good. Changes nothing.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// The object or directory at `key`. `NotFound` if there is neither. Where a store has both an object `a` and keys
+    /// `a/...`, the object wins here and in listings. Sees every write acknowledged before the call.
+    async fn stat(&self, key: &str) -> Result<ObjectMeta, StoreError>;
+
+    /// A page of the direct children of `directory`; `NotFound` if it does not exist, `NotADirectory` if it is a file.
+    /// Not atomic: changes during a paged listing may or may not be seen; each child present throughout appears once.
+    async fn list(&self, directory: &str, after: Option<&str>) -> Result<ListPage, StoreError>;
+
+    /// The bytes of `range`, which must lie inside the object, if and only if its content is still the one that
+    /// `fingerprint` stands for; else `Stale`, before or instead of the end of the stream. A stream that ends without
+    /// an error has delivered exactly `range`, all of it from that one content.
+    async fn read(&self, key: &str, range: Range<u64>, fingerprint: &Fingerprint) -> Result<ReadStream, StoreError>;
+
+    /// Creates or replaces an object; atomic, visible to every later call when it returns. With `create_only`, `Exists`
+    /// if there is one already, decided by the store.
+    async fn put(&self, key: &str, bytes: Bytes, create_only: bool) -> Result<ObjectMeta, StoreError>;
+
+    /// Removes an object. `NotFound` where the store can tell, else nothing.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+}
