@@ -5,11 +5,13 @@
 //! and the documentation all come from it.
 
 mod check;
+mod command_line;
 mod keys;
 mod load;
 mod value;
 
 pub use check::{ClusterSettings, FuseSettings, LogSettings, MasterSettings, StoreSettings, TierDir, WorkerSettings};
+pub use command_line::{Start, command_line};
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Overrides, load};
 pub use value::{Cores, Kind, Origin, Value};
