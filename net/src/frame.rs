@@ -121,15 +121,20 @@ impl Header {
             payload_bytes: u32_at(20),
             deadline_ms_or_status: u32_at(24),
         };
-        for (what, got, max) in [
-            ("body", header.body_bytes, limits::BODY_BYTES_MAX),
-            ("payload", header.payload_bytes, limits::PAYLOAD_BYTES_MAX),
-        ] {
+        header.check_lengths(limits::BODY_BYTES_MAX, limits::PAYLOAD_BYTES_MAX)?;
+        Ok(header)
+    }
+
+    /// Refuses lengths above what this side takes at this moment.
+    pub fn check_lengths(&self, body_bytes_max: u32, payload_bytes_max: u32) -> Result<(), FrameError> {
+        for (what, got, max) in
+            [("body", self.body_bytes, body_bytes_max), ("payload", self.payload_bytes, payload_bytes_max)]
+        {
             if got > max {
                 return Err(FrameError::TooLong { what, got, max });
             }
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Checks the CRC of header and body.

@@ -1,11 +1,23 @@
 //! The wire between Forebay's processes: frames, messages, handshake, tickets, and transports for glommio and tokio.
 //!
-//! `frame` and `message` are pure codecs; runtimes appear only in `transport/`. docs/formats/wire.md is the
-//! specification; golden-byte tests hold this crate to it.
+//! `frame`, `message`, `ticket` and `handshake` are pure; runtimes appear only in `transport/`. docs/formats/wire.md is
+//! the specification; golden-byte tests hold this crate to it.
 
+mod endpoint;
+mod error;
 pub mod frame;
+pub mod handshake;
+mod host;
+mod identity;
 pub mod message;
+mod secret;
 pub mod ticket;
+pub mod transport;
 
+pub use endpoint::Endpoint;
+pub use error::NetError;
 pub use frame::{FRAME_HEADER_BYTES, Flags, Header};
-pub use message::{Message, Op};
+pub use host::host_id;
+pub use identity::{Identity, Peer};
+pub use message::{Message, Op, decode};
+pub use secret::Secret;

@@ -8,6 +8,7 @@ pub mod data;
 pub mod handshake;
 pub mod namespace;
 
+use forebay_base::{ErrorKind, KindError};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error as RkyvError;
@@ -129,6 +130,11 @@ where
         rkyv::from_bytes::<T, RkyvError>(view)
             .map_err(|error| BodyError { bytes: bytes.len(), reason: error.to_string() })
     }
+}
+
+/// Reads a request's body; a body that fails validation is `Corrupt`.
+pub fn decode<M: Message>(body: &[u8]) -> Result<M, KindError> {
+    M::from_bytes(body).map_err(|error| KindError::new(ErrorKind::Corrupt, format!("{:?}: {error}", M::OP)))
 }
 
 macro_rules! message {
