@@ -1,1 +1,1 @@
-//! forebay-tests
+//! What the tests of the whole system stand on.
