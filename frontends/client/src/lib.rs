@@ -1,1 +1,25 @@
-//! forebay-client
+//! The one library through which every frontend and tool reaches Forebay: metadata from the master, bytes from the
+//! worker cores that own them.
+//!
+//! Runs on tokio. `Client` is shared by all threads; connections belong to the runtime that opened them (see `lane`),
+//! so that a thread with a runtime of its own never waits for another one.
+
+mod client;
+mod config;
+mod grant;
+mod hold;
+mod lane;
+mod map;
+mod masters;
+mod open_file;
+mod read_bytes;
+mod read_path;
+mod retry;
+mod sweep;
+mod workers;
+
+pub use client::Client;
+pub use config::ClientConfig;
+pub use grant::Grant;
+pub use open_file::OpenFile;
+pub use read_bytes::ReadBytes;

@@ -1,0 +1,170 @@
+//! The client itself: one per process, shared by all threads; its background tasks end when the last clone is gone.
+
+use crate::config::ClientConfig;
+use crate::grant::Grant;
+use crate::hold::{Holds, keep_told};
+use crate::map::MapCache;
+use crate::masters::Masters;
+use crate::open_file::OpenFile;
+use crate::sweep;
+use crate::workers::Workers;
+use forebay_base::{ErrorKind, FileId, KindError, Version, WorkerId, limits};
+use forebay_net::Message;
+use forebay_net::message::cluster::{ClusterMap, GetClusterMap};
+use forebay_net::message::data::{CachedBytes, LoadReply};
+use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+const MAP_REFRESH: Duration = Duration::from_secs(3);
+/// A failed read may ask for the map this often.
+const MAP_REFRESH_MIN: Duration = Duration::from_millis(100);
+
+/// A connection to a cluster.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What all clones and open files share.
+pub(crate) struct Inner {
+    pub(crate) config: ClientConfig,
+    pub(crate) masters: Masters,
+    pub(crate) workers: Workers,
+    pub(crate) map: MapCache,
+    pub(crate) holds: Arc<Holds>,
+    refreshed: tokio::sync::Mutex<Instant>,
+}
+
+impl Inner {
+    /// Asks the master for the map, unless that was just done. Failures keep the old one.
+    pub(crate) async fn refresh_map(&self, patience: Duration) {
+        let asked = Instant::now();
+        let mut refreshed = self.refreshed.lock().await;
+        if *refreshed >= asked || refreshed.elapsed() < MAP_REFRESH_MIN {
+            return;
+        }
+        match tokio::time::timeout(patience, self.masters.call(&GetClusterMap::default())).await {
+            Ok(Ok(map)) => {
+                if self.map.put(map) {
+                    let placed = self.map.get();
+                    self.workers.retain(|worker| placed.worker(WorkerId(worker.0)).is_some());
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "cluster map not refreshed"),
+            Err(_) => tracing::debug!("cluster map not refreshed in time"),
+        }
+        *refreshed = Instant::now();
+    }
+}
+
+async fn keep_map_fresh(client: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(MAP_REFRESH).await;
+        let Some(inner) = client.upgrade() else { return };
+        inner.refresh_map(inner.config.rpc_timeout).await;
+    }
+}
+
+impl Client {
+    /// Reaches a master and fetches the cluster map. Fails when no master answers within `rpc_timeout`.
+    pub async fn connect(config: ClientConfig) -> Result<Client, KindError> {
+        let masters = Masters::new(config.clone());
+        let map = masters.call(&GetClusterMap::default()).await?;
+        let holds = Arc::new(Holds::new(RandomState::new().hash_one(std::process::id())));
+        let inner = Arc::new(Inner {
+            config,
+            masters,
+            workers: Workers::new(),
+            map: MapCache::new(map),
+            holds: holds.clone(),
+            refreshed: tokio::sync::Mutex::new(Instant::now()),
+        });
+        tokio::spawn(keep_map_fresh(Arc::downgrade(&inner)));
+        tokio::spawn(keep_told(Arc::downgrade(&inner), holds));
+        Ok(Client { inner })
+    }
+
+    /// Any master call. Reconnects within `rpc_timeout`; what changes something is not sent twice.
+    pub async fn master<M: Message>(&self, request: &M) -> Result<M::Reply, KindError> {
+        self.inner.masters.call(request).await
+    }
+
+    /// A name in a directory.
+    pub async fn lookup(&self, parent: FileId, name: &[u8]) -> Result<Attr, KindError> {
+        self.master(&Lookup { parent: parent.0, name: name.to_vec() }).await
+    }
+
+    /// Attributes of one inode.
+    pub async fn get_attr(&self, file: FileId) -> Result<Attr, KindError> {
+        let reply = self.master(&GetAttr { file_ids: vec![file.0] }).await?;
+        let Some(result) = reply.attrs.into_iter().next() else {
+            return Err(KindError::new(ErrorKind::Corrupt, "GetAttr: the master answered for no inode"));
+        };
+        match (result.status, result.attr) {
+            (0, Some(attr)) => Ok(attr),
+            (0, None) => Err(KindError::new(ErrorKind::Corrupt, "GetAttr: success without attributes")),
+            (code, _) => Err(KindError::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Internal), result.message)),
+        }
+    }
+
+    /// Part of a directory: at most `entries_max` names behind `after` (empty to start).
+    pub async fn read_dir(&self, directory: FileId, after: &[u8], entries_max: u32) -> Result<ReadDirReply, KindError> {
+        let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX);
+        self.master(&ReadDir { directory: directory.0, after: after.to_vec(), entries_max }).await
+    }
+
+    /// A whole absolute path.
+    pub async fn resolve(&self, path: &[u8]) -> Result<Attr, KindError> {
+        self.master(&Resolve { path: path.to_vec() }).await
+    }
+
+    /// Opens one version of a file for reading; version 0 is the live one. `Stale` when it is not live any more.
+    pub async fn open(&self, file: FileId, version: Version) -> Result<OpenFile, KindError> {
+        let mut grants = self.grants(&[(file, version)]).await?;
+        let grant = grants
+            .pop()
+            .unwrap_or_else(|| Err(KindError::new(ErrorKind::Corrupt, "OpenRead: the master answered for no file")))?;
+        Ok(self.open_granted(Arc::new(grant)))
+    }
+
+    /// Asks for the right to read many files at once, in the order asked. Nothing counts as open yet.
+    pub async fn grants(&self, files: &[(FileId, Version)]) -> Result<Vec<Result<Grant, KindError>>, KindError> {
+        let asked = Instant::now();
+        let request = OpenRead { files: files.iter().map(|(file, version)| (file.0, version.0)).collect() };
+        let reply = self.master(&request).await?;
+        if reply.files.len() != files.len() {
+            let message = format!("OpenRead: got {} answers, want {}", reply.files.len(), files.len());
+            return Err(KindError::new(ErrorKind::Corrupt, message));
+        }
+        Ok(reply.files.into_iter().map(|result| Grant::new(result, asked)).collect())
+    }
+
+    /// Opens what was granted before, without asking the master.
+    #[must_use]
+    pub fn open_granted(&self, grant: Arc<Grant>) -> OpenFile {
+        OpenFile::new(self.inner.clone(), grant)
+    }
+
+    /// Loads a whole file into the cache, each block at its owner. `progress` gets (fetched, already cached) bytes of
+    /// each step as it ends.
+    pub async fn load(&self, file: &OpenFile, progress: impl FnMut(u64, u64)) -> Result<LoadReply, KindError> {
+        sweep::load(&self.inner, file, progress).await
+    }
+
+    /// Drops files from the cache of every worker; returns the bytes freed. Needs the role Admin.
+    pub async fn evict(&self, files: &[FileId]) -> Result<u64, KindError> {
+        sweep::evict(&self.inner, files).await
+    }
+
+    /// What all workers hold of files, in the order asked.
+    pub async fn cached(&self, files: &[(FileId, Version)]) -> Result<Vec<CachedBytes>, KindError> {
+        sweep::cached(&self.inner, files).await
+    }
+
+    /// The cluster map as last seen.
+    pub async fn cluster_map(&self) -> Arc<ClusterMap> {
+        self.inner.map.get().map.clone()
+    }
+}
