@@ -1,1 +1,31 @@
-//! forebay-engine
+//! One core's block store: pages in memory and on SSD, with the tables that bring them back after a restart.
+//!
+//! Owned by one core and never sent to another: everything here is `!Send` and runs inside a glommio executor. The store
+//! knows no path and no network. It serves right bytes or a miss: what fails a check, whatever the reason, is a miss.
+
+mod config;
+mod disk;
+mod error;
+mod evict;
+mod index;
+mod key;
+mod memory;
+mod report;
+mod signal;
+mod store;
+
+pub use config::{DirectoryConfig, EvictionPolicy, StoreConfig};
+pub use error::EngineError;
+pub use key::FileKey;
+pub use memory::{PageBuf, PageSlice};
+pub use report::{CachedPages, DirectoryUsage, EngineCounters, Recovery};
+pub use store::Store;
+
+/// Where bytes are held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tier {
+    /// In memory.
+    Mem,
+    /// On a local disk.
+    Ssd,
+}

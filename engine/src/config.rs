@@ -1,0 +1,97 @@
+//! What a store is opened with. Plain data.
+
+use crate::EngineError;
+use forebay_base::{ClusterId, ShardId};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Which pages leave a tier first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EvictionPolicy {
+    /// The page not used for the longest time.
+    #[default]
+    Lru,
+    /// The page used least often, where old uses count less and less.
+    Lfu,
+}
+
+impl FromStr for EvictionPolicy {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        match text {
+            "lru" => Ok(EvictionPolicy::Lru),
+            "lfu" => Ok(EvictionPolicy::Lfu),
+            _ => Err(EngineError::Invalid(format!("eviction: got {text:?}, want lru or lfu"))),
+        }
+    }
+}
+
+/// One directory of the SSD tier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirectoryConfig {
+    /// The directory that the shards share; this shard's files go to `shard-N` in it.
+    pub path: PathBuf,
+    /// This shard's share, in bytes.
+    pub capacity_bytes: u64,
+}
+
+/// Everything one core's store needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreConfig {
+    /// The cluster whose data this is; directories of another cluster are refused.
+    pub cluster_id: ClusterId,
+    /// This core.
+    pub shard: ShardId,
+    /// Cores of this worker.
+    pub shards: u16,
+    /// Unit of presence: a power of two from 16 KiB to 16 MiB.
+    pub page_bytes: u32,
+    /// This shard's share of the MEM tier.
+    pub mem_capacity_bytes: u64,
+    /// The SSD tier; may be empty.
+    pub directories: Vec<DirectoryConfig>,
+    /// Which pages leave first.
+    pub eviction: EvictionPolicy,
+    /// Pages outside the MEM tier: being filled, written behind, or held by readers.
+    pub buffer_memory_bytes: u64,
+    /// Check the CRC of every 4 KiB that comes from a disk.
+    pub verify_reads: bool,
+}
+
+/// Smallest page.
+pub(crate) const PAGE_BYTES_MIN: u32 = 16 << 10;
+/// Largest page.
+pub(crate) const PAGE_BYTES_MAX: u32 = 16 << 20;
+
+impl StoreConfig {
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        let page = self.page_bytes;
+        if !page.is_power_of_two() || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page) {
+            return Err(EngineError::Invalid(format!(
+                "page size: got {page} bytes, want a power of two from {PAGE_BYTES_MIN} to {PAGE_BYTES_MAX}"
+            )));
+        }
+        if self.shard.0 >= self.shards {
+            return Err(EngineError::Invalid(format!("shard {} of {}: want a lower number", self.shard, self.shards)));
+        }
+        if self.directories.len() > usize::from(u8::MAX) {
+            let count = self.directories.len();
+            return Err(EngineError::Invalid(format!("directories: got {count}, want at most {}", u8::MAX)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_by_name() {
+        assert_eq!("lru".parse::<EvictionPolicy>().unwrap(), EvictionPolicy::Lru);
+        assert_eq!("lfu".parse::<EvictionPolicy>().unwrap(), EvictionPolicy::Lfu);
+        let wrong = "fifo".parse::<EvictionPolicy>().unwrap_err().to_string();
+        assert_eq!(wrong, "eviction: got \"fifo\", want lru or lfu");
+    }
+}

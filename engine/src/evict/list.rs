@@ -1,0 +1,105 @@
+//! Doubly linked lists of pages over one vector: each list is a ring through its own sentinel, so that a node leaves
+//! without knowing which list it is in, and two lists join in O(1).
+
+use super::Node;
+use crate::key::PageKey;
+use forebay_base::{FileId, PageIndex, Version};
+
+struct Link {
+    previous: Node,
+    next: Node,
+    key: PageKey,
+    /// How often and as of which age; lists give it no meaning.
+    mark: (u16, u32),
+}
+
+/// `lists` rings; nodes 0..lists are the sentinels. The front is the oldest.
+pub(super) struct Lists {
+    links: Vec<Link>,
+    free: Vec<Node>,
+    length: usize,
+}
+
+impl Lists {
+    pub(super) fn new(lists: Node) -> Lists {
+        let none = PageKey { file_id: FileId(0), version: Version(0), page: PageIndex(0) };
+        let links = (0..lists).map(|list| Link { previous: list, next: list, key: none, mark: (0, 0) }).collect();
+        Lists { links, free: Vec::new(), length: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    fn at(&mut self, node: Node) -> &mut Link {
+        &mut self.links[node as usize]
+    }
+
+    pub(super) fn mark(&self, node: Node) -> (u16, u32) {
+        self.links[node as usize].mark
+    }
+
+    pub(super) fn set_mark(&mut self, node: Node, mark: (u16, u32)) {
+        self.at(node).mark = mark;
+    }
+
+    /// Adds at the back.
+    pub(super) fn push(&mut self, list: Node, key: PageKey) -> Node {
+        let link = Link { previous: list, next: list, key, mark: (0, 0) };
+        let node = if let Some(node) = self.free.pop() {
+            *self.at(node) = link;
+            node
+        } else {
+            self.links.push(link);
+            Node::try_from(self.links.len() - 1).expect("fewer than 2^32 pages in one core's tier")
+        };
+        self.length += 1;
+        self.attach(list, node);
+        node
+    }
+
+    fn attach(&mut self, list: Node, node: Node) {
+        let last = self.at(list).previous;
+        self.at(last).next = node;
+        self.at(list).previous = node;
+        let link = self.at(node);
+        (link.previous, link.next) = (last, list);
+    }
+
+    fn detach(&mut self, node: Node) {
+        let (previous, next) = (self.at(node).previous, self.at(node).next);
+        self.at(previous).next = next;
+        self.at(next).previous = previous;
+    }
+
+    /// Moves to the back of a list.
+    pub(super) fn move_to(&mut self, list: Node, node: Node) {
+        self.detach(node);
+        self.attach(list, node);
+    }
+
+    pub(super) fn remove(&mut self, node: Node) {
+        self.detach(node);
+        self.free.push(node);
+        self.length -= 1;
+    }
+
+    pub(super) fn front(&self, list: Node) -> Option<PageKey> {
+        let first = self.links[list as usize].next;
+        (first != list).then(|| self.links[first as usize].key)
+    }
+
+    /// Puts all of `from` behind the back of `onto`.
+    pub(super) fn append(&mut self, onto: Node, from: Node) {
+        let (first, last) = (self.at(from).next, self.at(from).previous);
+        if first == from {
+            return;
+        }
+        (self.at(from).next, self.at(from).previous) = (from, from);
+        let back = self.at(onto).previous;
+        self.at(back).next = first;
+        self.at(first).previous = back;
+        self.at(last).next = onto;
+        self.at(onto).previous = last;
+    }
+}
