@@ -1,1 +1,33 @@
-//! What the tests of the whole system stand on.
+//! What the tests of the whole system stand on: real processes of every role, a real S3 server, loop-mounted disks that
+//! can break, and data that can be checked byte for byte without keeping a copy.
+//!
+//! One cluster runs at a time on a machine, whatever the number of test processes (`turn`). Everything started is
+//! stopped when the test ends, also when it panics.
+
+mod binaries;
+mod cli;
+mod cluster;
+mod disk;
+mod pattern;
+mod ports;
+mod process;
+mod report;
+mod s3_put;
+mod s3_server;
+mod tree;
+mod turn;
+mod wait;
+
+pub use binaries::binary;
+pub use cli::{Cli, CliOutput};
+pub use cluster::{Cluster, Options};
+pub use disk::LoopDisk;
+pub use pattern::Pattern;
+pub use ports::{free_port, free_ports};
+pub use process::Process;
+pub use report::{Report, TierUse, WorkerUse};
+pub use s3_put::Bucket;
+pub use s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
+pub use tree::{disk_use_bytes, drop_cached, each_file, spread};
+pub use turn::Turn;
+pub use wait::{eventually, within};
