@@ -20,6 +20,8 @@ mod workers;
 
 pub use client::Client;
 pub use config::ClientConfig;
+// The contracts, so that frontends need no other crate to name them.
+pub use forebay_net::message;
 pub use grant::Grant;
 pub use open_file::OpenFile;
 pub use read_bytes::ReadBytes;

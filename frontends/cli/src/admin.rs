@@ -1,0 +1,184 @@
+//! `admin report`: what the master knows of everything, for people or as JSON.
+
+use crate::failure::Failure;
+use crate::fs::mounts as fs_mounts;
+use crate::output::{Output, printable, table};
+use forebay_base::ByteSize;
+use forebay_client::Client;
+use forebay_client::message::cluster::{Report, ReportReply, WorkerCounters, WorkerReport};
+use serde_json::{Value, json};
+
+/// Fetches and shows the report.
+pub(crate) async fn report(client: &Client, json: bool) -> Result<(), Failure> {
+    let report =
+        client.master(&Report::default()).await.map_err(|error| Failure::of("admin report", "master", &error))?;
+    let mut output = Output::open();
+    if json {
+        output.line(&as_json(&report).to_string())?;
+    } else {
+        show(&mut output, &report)?;
+    }
+    output.flush()
+}
+
+fn show(output: &mut Output, report: &ReportReply) -> Result<(), Failure> {
+    output.line(&format!("cluster   {:032x}", report.cluster_id))?;
+    output.line(&format!(
+        "master    map epoch {}, journal index {}, {} inodes, {} resident",
+        report.epoch,
+        report.journal_index,
+        report.inodes,
+        ByteSize(report.master_resident_bytes)
+    ))?;
+    let live = report.workers.iter().filter(|worker| worker.live).count();
+    output.line(&format!("workers   {live} live of {}", report.workers.len()))?;
+    if !report.workers.is_empty() {
+        output.line("")?;
+        table(
+            output,
+            &["WORKER", "ADDRESS", "STATE", "CORES", "TIER", "CAPACITY", "USED", "", "DIRECTORY", "HEALTH"],
+            &[3, 5, 6, 7],
+            &report.workers.iter().flat_map(tier_rows).collect::<Vec<_>>(),
+        )?;
+        output.line("")?;
+        table(
+            output,
+            &[
+                "WORKER",
+                "MEM HITS",
+                "SSD HITS",
+                "MISSES",
+                "SERVED",
+                "FROM STORES",
+                "EVICTED",
+                "CORRUPT",
+                "MISROUTED",
+                "RESIDENT",
+            ],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+            &report.workers.iter().map(counter_row).collect::<Vec<_>>(),
+        )?;
+    }
+    output.line("")?;
+    fs_mounts::show(output, &report.mounts)
+}
+
+fn tier_rows(worker: &WorkerReport) -> Vec<Vec<String>> {
+    let head = || {
+        vec![
+            format!("{:016x}", worker.worker.worker_id),
+            worker.worker.shards.first().map_or("-".into(), |shard| shard.tcp.clone()),
+            if worker.live { "live".into() } else { format!("silent {} s", worker.silent_ms / 1000) },
+            worker.worker.shards.len().to_string(),
+        ]
+    };
+    if worker.tiers.is_empty() {
+        return vec![[head(), vec!["-".to_string(); 6]].concat()];
+    }
+    let rows = worker.tiers.iter().map(|tier| {
+        let tail = vec![
+            tier.tier.clone(),
+            ByteSize(tier.capacity_bytes).to_string(),
+            ByteSize(tier.used_bytes).to_string(),
+            percent(tier.used_bytes, tier.capacity_bytes),
+            if tier.directory.is_empty() { "-".into() } else { printable(tier.directory.as_bytes()) },
+            if tier.trouble.is_empty() { "ok".into() } else { printable(tier.trouble.as_bytes()) },
+        ];
+        [head(), tail].concat()
+    });
+    rows.collect()
+}
+
+fn counter_row(worker: &WorkerReport) -> Vec<String> {
+    let counters = &worker.counters;
+    let served = served_bytes(counters);
+    vec![
+        format!("{:016x}", worker.worker.worker_id),
+        percent(counters.mem_hit_bytes, served),
+        percent(counters.ssd_hit_bytes, served),
+        percent(counters.miss_bytes, served),
+        ByteSize(served).to_string(),
+        ByteSize(counters.store_read_bytes).to_string(),
+        counters.evicted_pages.to_string(),
+        counters.corrupt_units.to_string(),
+        counters.misrouted_requests.to_string(),
+        ByteSize(counters.resident_bytes).to_string(),
+    ]
+}
+
+fn served_bytes(counters: &WorkerCounters) -> u64 {
+    counters.mem_hit_bytes.saturating_add(counters.ssd_hit_bytes).saturating_add(counters.miss_bytes)
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    rate(part, whole).map_or("-".into(), |rate| format!("{:.1}%", rate * 100.0))
+}
+
+fn rate(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn as_json(report: &ReportReply) -> Value {
+    json!({
+        "cluster_id": format!("{:032x}", report.cluster_id),
+        "epoch": report.epoch,
+        "journal_index": report.journal_index,
+        "inodes": report.inodes,
+        "master_resident_bytes": report.master_resident_bytes,
+        "workers": report.workers.iter().map(worker_json).collect::<Vec<_>>(),
+        "mounts": report.mounts.iter().map(fs_mounts::as_json).collect::<Vec<_>>(),
+    })
+}
+
+fn worker_json(worker: &WorkerReport) -> Value {
+    let counters = &worker.counters;
+    let served = served_bytes(counters);
+    let tiers: Vec<Value> = worker
+        .tiers
+        .iter()
+        .map(|tier| {
+            json!({
+                "tier": tier.tier,
+                "directory": tier.directory,
+                "capacity_bytes": tier.capacity_bytes,
+                "used_bytes": tier.used_bytes,
+                "trouble": (!tier.trouble.is_empty()).then_some(&tier.trouble),
+            })
+        })
+        .collect();
+    json!({
+        "worker_id": format!("{:016x}", worker.worker.worker_id),
+        "live": worker.live,
+        "silent_ms": worker.silent_ms,
+        "weight": worker.worker.weight,
+        "shards": worker.worker.shards.iter().map(|shard| json!({ "tcp": shard.tcp, "unix": shard.unix })).collect::<Vec<_>>(),
+        "tiers": tiers,
+        "counters": {
+            "mem_hit_bytes": counters.mem_hit_bytes,
+            "ssd_hit_bytes": counters.ssd_hit_bytes,
+            "miss_bytes": counters.miss_bytes,
+            "store_read_bytes": counters.store_read_bytes,
+            "evicted_pages": counters.evicted_pages,
+            "corrupt_units": counters.corrupt_units,
+            "misrouted_requests": counters.misrouted_requests,
+            "resident_bytes": counters.resident_bytes,
+        },
+        // Shares of the bytes served; null before the first one.
+        "hit_rate": {
+            "mem": rate(counters.mem_hit_bytes, served),
+            "ssd": rate(counters.ssd_hit_bytes, served),
+            "miss": rate(counters.miss_bytes, served),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(percent(0, 0), "-");
+        assert_eq!(percent(1, 3), "33.3%");
+    }
+}

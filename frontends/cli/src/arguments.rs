@@ -1,0 +1,242 @@
+//! What `forebay` accepts. Pure.
+
+use crate::failure::EXIT_CODES;
+use clap::{Args, Parser, Subcommand};
+use forebay_base::Span;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A distributed cache between compute and storage.
+#[derive(Parser, Debug)]
+#[command(name = "forebay", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Configuration file [default: $FOREBAY_CONFIG, $FOREBAY_DIR/forebay.toml, ~/.forebay/forebay.toml, /etc/forebay/forebay.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Overrides one setting, e.g. --set cluster.rpc_timeout=2s
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Starts a whole cluster on this host: master, worker and mount
+    Up(Up),
+    /// Stops the cluster that `up` started
+    Down(Down),
+    /// Runs a master in the foreground
+    #[command(disable_help_flag = true)]
+    Master(Role),
+    /// Runs a worker in the foreground
+    #[command(disable_help_flag = true)]
+    Worker(Role),
+    /// Runs a FUSE mount in the foreground
+    #[command(disable_help_flag = true)]
+    Fuse(Role),
+    /// Starts a role in a session of its own; used by `up`
+    #[command(hide = true, disable_help_flag = true)]
+    Detached(Detached),
+    /// Works on the namespace: mounts, listings, contents, cache
+    #[command(after_help = EXIT_CODES)]
+    Fs {
+        #[command(subcommand)]
+        verb: FsVerb,
+    },
+    /// Looks at the cluster
+    #[command(after_help = EXIT_CODES)]
+    Admin {
+        #[command(subcommand)]
+        verb: AdminVerb,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Where configuration, data, logs and the mount live [default: ~/.forebay]
+    #[arg(long, value_name = "D", env = "FOREBAY_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The master listens on this port, the worker's cores from 100 above it [default: 7400]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65000))]
+    pub(crate) port_base: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Down {
+    /// The directory given to `up` [default: ~/.forebay]
+    #[arg(long, value_name = "D", env = "FOREBAY_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Role {
+    /// As for the role's own binary
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Detached {
+    /// The binary
+    pub(crate) binary: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum FsVerb {
+    /// Shows a bucket or directory in the namespace
+    Mount(Mount),
+    /// Removes a mount; refuses while files are open there
+    Unmount {
+        /// Even while files are open there
+        #[arg(long)]
+        force: bool,
+        /// Where it is mounted
+        path: String,
+    },
+    /// Lists the mounts
+    Mounts {
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists a directory
+    Ls {
+        /// Everything below it, one full path a line
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// Sizes in KiB, MiB, GiB
+        #[arg(short = 'h', long = "human")]
+        human: bool,
+        /// A JSON array; with -R one JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Prints help
+        #[arg(long, action = clap::ArgAction::Help)]
+        help: Option<bool>,
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Shows one file or directory, with what is cached of it
+    Stat {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        path: String,
+    },
+    /// Writes files to standard output
+    Cat {
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Fetches files into the cache and reports exactly what happened
+    Load {
+        /// Everything below the directories named
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Drops files from the cache; the store keeps them
+    Free {
+        /// Everything below the directories named
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Mount {
+    /// An option of the store, e.g. --option endpoint=http://host:9000
+    #[arg(long = "option", value_name = "K=V", value_parser = key_value)]
+    pub(crate) options: Vec<(String, String)>,
+    /// Reads more options from a file, one k=v a line: keeps secrets out of the process list
+    #[arg(long, value_name = "FILE")]
+    pub(crate) option_file: Option<PathBuf>,
+    /// How old metadata may be before the store is asked again: a time such as 30s, 0s, or never
+    #[arg(long, default_value = "30s", value_parser = freshness)]
+    pub(crate) freshness: Span,
+    /// Refuses writes through this mount
+    #[arg(long)]
+    pub(crate) readonly: bool,
+    /// Absolute path in the namespace that does not exist yet
+    pub(crate) path: String,
+    /// s3://bucket/prefix or file:///directory
+    pub(crate) uri: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AdminVerb {
+    /// Capacity, use, hit rates and troubles of workers and mounts
+    Report {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads `k=v`.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err("want key=value".into()),
+    }
+}
+
+fn freshness(text: &str) -> Result<Span, String> {
+    text.parse().map_err(|_| "want a time such as 30s, 0s, 5m or never".into())
+}
+
+/// clap's error as one line: what was wrong, then where to look.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = said.join(" ");
+    format!("{}: see forebay --help", said.strip_prefix("error: ").unwrap_or(&said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn clap_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mount_arguments() {
+        let parse = |args: &[&str]| Cli::try_parse_from(["forebay", "fs", "mount"].iter().chain(args));
+        let cli =
+            parse(&["--option", "endpoint=http://h:1/?a=b", "--freshness", "never", "/a", "s3://b"]).expect("valid");
+        let Command::Fs { verb: FsVerb::Mount(mount) } = cli.command else { panic!("mount") };
+        assert_eq!(mount.options, [("endpoint".to_string(), "http://h:1/?a=b".to_string())]);
+        assert_eq!(mount.freshness, Span::Never);
+        for bad in [&["--option", "x", "/a", "s3://b"][..], &["--freshness", "soon", "/a", "s3://b"], &["/a"]] {
+            let error = parse(bad).expect_err("it is wrong");
+            let line = one_line(&error);
+            assert!(!line.contains('\n') && line.ends_with("see forebay --help"), "{line}");
+        }
+    }
+
+    #[test]
+    fn roles_take_everything() {
+        let cli = Cli::try_parse_from(["forebay", "worker", "--help"]).expect("passed through");
+        assert!(matches!(cli.command, Command::Worker(role) if role.arguments == ["--help"]));
+        let cli =
+            Cli::try_parse_from(["forebay", "master", "--config", "/c", "--print-config"]).expect("passed through");
+        assert_eq!(cli.config, Some("/c".into()));
+        assert!(matches!(cli.command, Command::Master(role) if role.arguments == ["--print-config"]));
+    }
+}

@@ -1,0 +1,54 @@
+//! `forebay`: runs a whole cluster on this host, one role, or asks a cluster to do something.
+//!
+//! Owned by no core: a short-lived process on a small tokio runtime. Every failure is one line on standard error and
+//! one of the exit codes in `failure`.
+
+mod admin;
+mod arguments;
+mod connection;
+mod failure;
+mod fs;
+mod local;
+mod output;
+mod role;
+mod settings_source;
+
+use arguments::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind as ClapError;
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => match error.kind() {
+            ClapError::DisplayHelp | ClapError::DisplayVersion => output::line(error.to_string().trim_end()),
+            ClapError::DisplayHelpOnMissingArgumentOrSubcommand => {
+                eprint!("{error}");
+                return ExitCode::from(failure::USAGE);
+            }
+            _ => Err(Failure::usage(arguments::one_line(&error))),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let source = settings_source::SettingsSource::new(cli.config, cli.set);
+    match cli.command {
+        Command::Up(up) => local::up(&up, &source),
+        Command::Down(down) => local::down(&down),
+        Command::Master(role) => Err(role::exec("master", &role.arguments, &source)),
+        Command::Worker(role) => Err(role::exec("worker", &role.arguments, &source)),
+        Command::Fuse(role) => Err(role::exec("fuse", &role.arguments, &source)),
+        Command::Detached(detached) => Err(role::exec_detached(&detached)),
+        Command::Fs { verb } => connection::run(&source, |client| fs::run(client, verb)),
+        Command::Admin { verb: arguments::AdminVerb::Report { json } } => {
+            connection::run(&source, |client| async move { admin::report(&client, json).await })
+        }
+    }
+}
