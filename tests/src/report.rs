@@ -67,7 +67,7 @@ impl Report {
                     directory: text(tier, "directory"),
                     capacity_bytes: number(tier, "capacity_bytes"),
                     used_bytes: number(tier, "used_bytes"),
-                    trouble: text(tier, "trouble"),
+                    trouble: tier["trouble"].as_str().unwrap_or_default().into(),
                 })
                 .collect(),
         });
