@@ -2,6 +2,18 @@
 //!
 //! Every backend passes `conformance`, which is exported so that others can be held to it.
 
+pub mod conformance;
+mod failure;
+mod gate;
+mod key;
+mod local;
+mod open;
+mod options;
+mod s3;
 mod under_store;
+mod uri;
 
+pub use open::open;
+pub use options::{StoreLimits, StoreOption, is_secret_option, known_options};
 pub use under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
+pub use uri::{StoreUri, parse_uri};

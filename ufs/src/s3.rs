@@ -1,0 +1,215 @@
+//! S3 and what speaks its protocol as an under store. Runs on tokio; shared by all tasks of the process.
+//!
+//! Directories are common prefixes. An object whose key ends in a slash marks a directory and is no child of it.
+//! `list` of a name that is both an object and a prefix lists the keys under the prefix.
+
+mod client;
+pub(crate) mod config;
+mod credentials;
+mod failure;
+mod listing;
+mod object;
+mod read;
+
+use crate::{
+    failure::Failure,
+    gate::Gate,
+    key::{check_file_key, check_key, last_name},
+    options::StoreLimits,
+    under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{Call, Client, Trouble};
+use config::S3Config;
+use forebay_base::{ErrorKind, Fingerprint, unix_now_ms};
+use http::{HeaderValue, Method, StatusCode, header};
+use object::{Facts, directory_meta};
+use std::{ops::Range, sync::Arc};
+use tokio::time::Instant;
+
+pub(crate) struct S3Store {
+    uri: String,
+    inner: Arc<S3Inner>,
+}
+
+struct S3Inner {
+    client: Client,
+    gate: Gate,
+    prefix: String,
+}
+
+impl S3Store {
+    pub(crate) fn new(uri: String, mut config: S3Config, limits: StoreLimits) -> Result<Self, Failure> {
+        let prefix = std::mem::take(&mut config.prefix);
+        let client = Client::new(config, limits.deadline)?;
+        Ok(S3Store { uri, inner: Arc::new(S3Inner { client, gate: Gate::new(limits), prefix }) })
+    }
+
+    fn named<T>(&self, result: Result<T, Failure>, operation: &'static str, key: &str) -> Result<T, StoreError> {
+        result.map_err(|failure| failure.at(&self.uri, operation, key))
+    }
+}
+
+impl S3Inner {
+    /// The key in the bucket.
+    fn full_key(&self, key: &str) -> String {
+        match (self.prefix.as_str(), key) {
+            ("", key) => key.to_string(),
+            (prefix, "") => prefix.to_string(),
+            (prefix, key) => format!("{prefix}/{key}"),
+        }
+    }
+
+    /// What the keys beneath a directory begin with.
+    fn directory_prefix(&self, key: &str) -> String {
+        let full = self.full_key(key);
+        if full.is_empty() { full } else { full + "/" }
+    }
+
+    async fn head(&self, full_key: &str, deadline: Instant) -> Result<Facts, Trouble> {
+        let response = self.client.send(&Call::new(Method::HEAD, full_key), &self.gate, deadline).await?;
+        Facts::of_headers(response.headers(), None).map_err(Trouble::Failed)
+    }
+
+    async fn head_if_there(&self, full_key: &str, deadline: Instant) -> Result<Option<Facts>, Failure> {
+        match self.head(full_key, deadline).await {
+            Ok(facts) => Ok(Some(facts)),
+            Err(Trouble::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        max_keys: &str,
+        after: Option<&str>,
+        deadline: Instant,
+    ) -> Result<listing::Page, Failure> {
+        let mut query = vec![("delimiter", "/"), ("list-type", "2"), ("max-keys", max_keys), ("prefix", prefix)];
+        query.extend(after.map(|token| ("continuation-token", token)));
+        query.sort_unstable();
+        let call = Call { query: &query, ..Call::new(Method::GET, "") };
+        let response = self.client.send(&call, &self.gate, deadline).await?;
+        listing::parse(&client::text(response).await?)
+    }
+
+    async fn check(&self, deadline: Instant) -> Result<(), Failure> {
+        let _permit = self.gate.enter(deadline).await?;
+        self.page(&self.directory_prefix(""), "1", None, deadline).await.map(drop)
+    }
+
+    async fn stat(&self, key: &str, deadline: Instant) -> Result<ObjectMeta, Failure> {
+        let _permit = self.gate.enter(deadline).await?;
+        if !key.is_empty()
+            && let Some(facts) = self.head_if_there(&self.full_key(key), deadline).await?
+        {
+            return Ok(facts.meta(last_name(key)));
+        }
+        let page = self.page(&self.directory_prefix(key), "1", None, deadline).await?;
+        if key.is_empty() || page.is_inhabited() {
+            return Ok(directory_meta(last_name(key)));
+        }
+        Err(Failure::new(ErrorKind::NotFound, "neither an object nor a prefix of any"))
+    }
+
+    async fn list(&self, key: &str, after: Option<&str>, deadline: Instant) -> Result<ListPage, Failure> {
+        let _permit = self.gate.enter(deadline).await?;
+        let prefix = self.directory_prefix(key);
+        let page = self.page(&prefix, "1000", after, deadline).await?;
+        let mut children = page.children(&prefix, after.is_none())?;
+        if !children.is_inhabited && after.is_none() && !key.is_empty() {
+            return match self.head_if_there(&self.full_key(key), deadline).await? {
+                Some(_) => Err(Failure::new(ErrorKind::NotADirectory, "it is an object")),
+                None => Err(Failure::new(ErrorKind::NotFound, "no key begins with it")),
+            };
+        }
+        for name in std::mem::take(&mut children.doubtful) {
+            if self.head_if_there(&format!("{prefix}{name}"), deadline).await?.is_some() {
+                children.entries.retain(|meta| meta.kind == ObjectKind::File || meta.name != name);
+            }
+        }
+        Ok(ListPage { entries: children.entries, next: children.next })
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes, create_only: bool, deadline: Instant) -> Result<ObjectMeta, Failure> {
+        let _permit = self.gate.enter(deadline).await?;
+        let full_key = self.full_key(key);
+        let size = bytes.len() as u64;
+        let mut call = Call { body: bytes, ..Call::new(Method::PUT, &full_key) };
+        if create_only {
+            call.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+            // Sent again after an answer was lost, it would meet its own object and report a conflict.
+            call.is_repeatable = false;
+        }
+        let response = self.client.send(&call, &self.gate, deadline).await.map_err(|trouble| match trouble {
+            Trouble::Refused(refusal) if create_only && refusal.status == StatusCode::PRECONDITION_FAILED => {
+                Failure::new(ErrorKind::Exists, format!("it exists already ({})", refusal.failure.message))
+            }
+            trouble => trouble.into(),
+        })?;
+        let written = Facts::of_headers(response.headers(), Some(size))?;
+        // Only the store knows its time stamp; by now the object may be another one already.
+        match self.head_if_there(&full_key, deadline).await {
+            Ok(Some(facts)) if written.etag.is_none() || facts.etag == written.etag => Ok(facts.meta(last_name(key))),
+            _ => Ok(Facts { mtime_s: unix_now_ms() / 1000, ..written }.meta(last_name(key))),
+        }
+    }
+
+    async fn delete(&self, key: &str, deadline: Instant) -> Result<(), Failure> {
+        let _permit = self.gate.enter(deadline).await?;
+        let full_key = self.full_key(key);
+        self.client.send(&Call::new(Method::DELETE, &full_key), &self.gate, deadline).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl UnderStore for S3Store {
+    fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.check(deadline)).await;
+        self.named(result, "check", "")
+    }
+
+    async fn stat(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.named(check_key(key), "stat", key)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.stat(key, deadline)).await;
+        self.named(result, "stat", key)
+    }
+
+    async fn list(&self, directory: &str, after: Option<&str>) -> Result<ListPage, StoreError> {
+        self.named(check_key(directory), "list", directory)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.list(directory, after, deadline)).await;
+        self.named(result, "list", directory)
+    }
+
+    async fn read(&self, key: &str, range: Range<u64>, fingerprint: &Fingerprint) -> Result<ReadStream, StoreError> {
+        self.named(check_file_key(key), "read", key)?;
+        let full_key = self.inner.full_key(key);
+        let opened = read::open(Arc::clone(&self.inner), full_key, range, fingerprint.clone());
+        let result = self.inner.gate.within(self.inner.gate.deadline(), opened).await;
+        Ok(read::stream(self.named(result, "read", key)?, self.uri.clone(), key.to_string()))
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes, create_only: bool) -> Result<ObjectMeta, StoreError> {
+        self.named(check_file_key(key), "put", key)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, create_only, deadline)).await;
+        self.named(result, "put", key)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.named(check_file_key(key), "delete", key)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.delete(key, deadline)).await;
+        self.named(result, "delete", key)
+    }
+}
