@@ -45,7 +45,7 @@ pub struct StoreConfig {
     pub shard: ShardId,
     /// Cores of this worker.
     pub shards: u16,
-    /// Unit of presence: a power of two from 16 KiB to 16 MiB.
+    /// Unit of presence: a power of two from 16 KiB to 4 MiB.
     pub page_bytes: u32,
     /// This shard's share of the MEM tier.
     pub mem_capacity_bytes: u64,
@@ -61,8 +61,8 @@ pub struct StoreConfig {
 
 /// Smallest page.
 pub(crate) const PAGE_BYTES_MIN: u32 = 16 << 10;
-/// Largest page.
-pub(crate) const PAGE_BYTES_MAX: u32 = 16 << 20;
+/// Largest page: its row of checksums is one sector.
+pub(crate) const PAGE_BYTES_MAX: u32 = 4 << 20;
 
 impl StoreConfig {
     pub(crate) fn check(&self) -> Result<(), EngineError> {

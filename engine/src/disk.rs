@@ -46,8 +46,8 @@ pub(crate) trait Disk {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The files of a directory, without directories.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
-    /// Removes everything below a directory except the file `keep`.
-    fn wipe(&self, path: &Path, keep: &str) -> io::Result<()>;
+    /// Removes everything directly below a directory, with what is below that, except the names in `keep`.
+    fn wipe(&self, path: &Path, keep: &[&str]) -> io::Result<()>;
     /// Reads a small file; `None` if it is not there.
     fn read_whole(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
     /// Puts a small file in place, durably, all or nothing.

@@ -39,6 +39,8 @@ pub(crate) struct Page {
 pub(crate) struct FileEntry {
     pub(crate) key: FileKey,
     pub(crate) pages: BTreeSet<u32>,
+    /// Where its pages go: one directory for all of them.
+    pub(crate) directory: Option<u8>,
 }
 
 /// Files and pages.
@@ -53,6 +55,10 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn file(&self, content: (FileId, Version)) -> Option<&FileEntry> {
         self.files.get(&content.0)?.iter().find(|file| file.key.version == content.1)
+    }
+
+    pub(crate) fn file_mut(&mut self, content: (FileId, Version)) -> Option<&mut FileEntry> {
+        self.files.get_mut(&content.0)?.iter_mut().find(|file| file.key.version == content.1)
     }
 
     pub(crate) fn versions(&self, file_id: FileId) -> Vec<Version> {
@@ -81,7 +87,7 @@ impl Index {
     pub(crate) fn add(&mut self, key: &FileKey, page: PageIndex) -> &mut Page {
         let files = self.files.entry(key.file_id).or_default();
         let at = files.iter().position(|file| file.key.version == key.version).unwrap_or_else(|| {
-            files.push(FileEntry { key: *key, pages: BTreeSet::new() });
+            files.push(FileEntry { key: *key, pages: BTreeSet::new(), directory: None });
             files.len() - 1
         });
         files[at].pages.insert(page.0);

@@ -4,12 +4,15 @@
 //! knows no path and no network. It serves right bytes or a miss: what fails a check, whatever the reason, is a miss.
 
 mod config;
+mod directory;
 mod disk;
 mod error;
 mod evict;
+mod format;
 mod index;
 mod key;
 mod memory;
+mod recent;
 mod report;
 mod signal;
 mod store;

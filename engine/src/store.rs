@@ -4,10 +4,15 @@
 //! exceeds their capacities, room is made before anything is added; a page is readable from the moment `insert`
 //! returns until it is evicted.
 
+mod commit;
+mod read;
 mod tiers;
 
+use crate::directory::{Departure, Directory, Recovered};
 use crate::index::OnDisk;
-use crate::memory::{PageMemory, Pool, whole_units};
+use crate::key::PageKey;
+use crate::memory::Pool;
+use crate::recent::Recent;
 use crate::{
     CachedPages, DirectoryUsage, EngineCounters, EngineError, FileKey, PageBuf, PageSlice, Recovery, StoreConfig, Tier,
 };
@@ -16,14 +21,33 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
-use tiers::Tiers;
+use tiers::{Found, Tiers};
+
+/// Rows of checksums kept in memory, by page.
+type Rows = Recent<PageKey, Rc<[u32]>>;
+
+/// Memory for rows beside the tiers' budgets: at least this, or this share of the MEM tier.
+const ROW_MEMORY_BYTES_MIN: u64 = 4 << 20;
+const ROW_MEMORY_SHARE: u64 = 16;
 
 /// One core's store. Lives inside a glommio executor.
 pub struct Store {
     config: StoreConfig,
     pool: Rc<Pool>,
     tiers: RefCell<Tiers>,
+    directories: Vec<Rc<Directory>>,
+    rows: Rc<RefCell<Rows>>,
     counters: RefCell<EngineCounters>,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Writers that wait for work see that there will be none.
+        for directory in &self.directories {
+            directory.closed.set(true);
+            directory.work.notify();
+        }
+    }
 }
 
 impl Store {
@@ -31,13 +55,54 @@ impl Store {
     pub async fn open(config: StoreConfig) -> Result<(Rc<Store>, Recovery), EngineError> {
         config.check()?;
         let started = Instant::now();
+        let mut opened = Vec::new();
+        for (number, directory) in config.directories.iter().enumerate() {
+            opened.push(Directory::open(&config, number as u8, directory).await?);
+        }
+        Ok(Self::start(config, opened, started).await)
+    }
+
+    /// Takes in what was found and starts the writers.
+    async fn start(
+        config: StoreConfig,
+        opened: Vec<(Rc<Directory>, Recovered)>,
+        started: Instant,
+    ) -> (Rc<Store>, Recovery) {
+        let row_memory = ROW_MEMORY_BYTES_MIN.max(config.mem_capacity_bytes / ROW_MEMORY_SHARE);
+        let row_bytes = crate::format::row_bytes(config.page_bytes) + 128;
+        let rows: Rc<RefCell<Rows>> = Rc::new(RefCell::new(Recent::new((row_memory / row_bytes) as usize)));
+        let directories: Vec<Rc<Directory>> = opened.iter().map(|(directory, _)| directory.clone()).collect();
+        let mut tiers = Tiers::new(&config, directories.clone(), rows.clone());
+        let mut recovery = Recovery::default();
+        for (directory, recovered) in opened {
+            recovery.dropped_pages += recovered.dropped;
+            for (key, page, record) in recovered.pages {
+                if tiers.recovered(directory.number, &key, page, record) {
+                    recovery.pages += 1;
+                    recovery.bytes += u64::from(key.page_length(page, config.page_bytes));
+                } else {
+                    directory.depart(Departure { name: key.page(page), record });
+                }
+            }
+        }
         let store = Rc::new(Store {
             pool: Pool::new(config.page_bytes, config.buffer_memory_bytes),
-            tiers: RefCell::new(Tiers::new(&config)),
+            tiers: RefCell::new(tiers),
+            directories,
+            rows,
             counters: RefCell::default(),
             config,
         });
-        Ok((store, Recovery { elapsed: started.elapsed(), ..Recovery::default() }))
+        for directory in &store.directories {
+            let over = directory.tables.borrow().used_bytes() > directory.limit_bytes.get();
+            if !directory.bad.get() && (over || directory.has_work()) {
+                // A capacity that was made smaller holds from the first moment.
+                store.commit(directory).await;
+            }
+            commit::start(&store, directory);
+        }
+        recovery.elapsed = started.elapsed();
+        (store, recovery)
     }
 
     fn count(&self, change: impl FnOnce(&mut EngineCounters)) {
@@ -61,20 +126,35 @@ impl Store {
         if end > key.page_length(page, self.config.page_bytes) {
             return None;
         }
-        let found = self.tiers.borrow_mut().read_memory(key, page);
-        match found {
-            Some(memory) => {
-                self.count(|counters| {
-                    counters.mem_hits += 1;
-                    counters.mem_read_bytes += u64::from(length);
-                });
-                Some(memory.slice(offset as usize, length as usize))
-            }
-            None => {
-                self.count(|counters| counters.misses += 1);
-                None
+        // Twice: a page may move between the tiers while its disk is read.
+        for _ in 0..2 {
+            let found = self.tiers.borrow_mut().find(key, page, length);
+            match found {
+                Found::Nowhere => break,
+                Found::InMemory(memory) => {
+                    self.count(|counters| {
+                        counters.mem_hits += 1;
+                        counters.mem_read_bytes += u64::from(length);
+                    });
+                    return Some(memory.slice(offset as usize, length as usize));
+                }
+                Found::OnDisk(seen) => {
+                    if let Some(slice) = self.read_disk(key, page, offset..end, seen).await {
+                        self.count(|counters| {
+                            counters.ssd_hits += 1;
+                            counters.ssd_read_bytes += u64::from(length);
+                        });
+                        return Some(slice);
+                    }
+                }
             }
         }
+        self.count(|counters| counters.misses += 1);
+        None
+    }
+
+    fn drop_page(&self, key: &FileKey, page: PageIndex) {
+        self.tiers.borrow_mut().drop_page(&key.page(page));
     }
 
     /// A buffer for a page of `length_bytes`. Waits while the buffer budget is used up, which is the back-pressure on
@@ -89,7 +169,7 @@ impl Store {
 
     /// Takes a whole page in: readable from memory at once, written to SSD behind.
     pub async fn insert(&self, key: &FileKey, page: PageIndex, buf: PageBuf) -> PageSlice {
-        let memory: Rc<PageMemory> = buf.seal();
+        let memory = buf.seal();
         let slice = memory.slice(0, memory.bytes().len());
         if memory.bytes().len() as u32 != key.page_length(page, self.config.page_bytes) {
             return slice;
@@ -102,15 +182,18 @@ impl Store {
         slice
     }
 
-    /// Drops all contents of a file, except `keep`. Returns the bytes freed.
+    /// Drops all contents of a file, except `keep`, and waits until their space is free. Returns the bytes freed.
     pub async fn evict_file(&self, file_id: FileId, keep: Option<Version>) -> u64 {
-        let mut tiers = self.tiers.borrow_mut();
-        let versions = tiers.index.versions(file_id);
-        versions
-            .into_iter()
-            .filter(|&version| Some(version) != keep)
-            .map(|version| tiers.drop_content((file_id, version)))
-            .sum()
+        let freed = {
+            let mut tiers = self.tiers.borrow_mut();
+            let versions = tiers.index.versions(file_id).into_iter();
+            let gone = versions.filter(|&version| Some(version) != keep);
+            gone.map(|version| tiers.drop_content((file_id, version))).sum()
+        };
+        for directory in &self.directories {
+            directory.departed().await;
+        }
+        freed
     }
 
     /// What is held of one content.
@@ -149,14 +232,25 @@ impl Store {
     /// How full each tier is: MEM first, then the directories in the order of the configuration.
     #[must_use]
     pub fn usage(&self) -> Vec<DirectoryUsage> {
-        let tiers = self.tiers.borrow();
-        vec![DirectoryUsage {
+        let (mem_capacity_bytes, mem_used_bytes) = {
+            let tiers = self.tiers.borrow();
+            (tiers.mem_capacity_bytes, tiers.mem_used_bytes)
+        };
+        let mem = DirectoryUsage {
             tier: Tier::Mem,
             path: PathBuf::new(),
-            capacity_bytes: tiers.mem_capacity_bytes,
-            used_bytes: tiers.mem_used_bytes,
+            capacity_bytes: mem_capacity_bytes,
+            used_bytes: mem_used_bytes,
             trouble: None,
-        }]
+        };
+        let directories = self.directories.iter().map(|directory| DirectoryUsage {
+            tier: Tier::Ssd,
+            path: directory.path.clone(),
+            capacity_bytes: directory.configured_bytes,
+            used_bytes: directory.tables.borrow().used_bytes(),
+            trouble: directory.trouble.borrow().clone(),
+        });
+        std::iter::once(mem).chain(directories).collect()
     }
 
     /// What happened so far.
@@ -165,15 +259,30 @@ impl Store {
         EngineCounters {
             buffer_bytes: self.pool.used_bytes(),
             buffer_waits: self.pool.waits(),
+            write_queue_pages: self.directories.iter().map(|directory| directory.queue.borrow().len() as u64).sum(),
             ..*self.counters.borrow()
         }
     }
 
     /// Waits until everything inserted so far is durable on SSD, or given up.
-    pub async fn flush(&self) {}
+    pub async fn flush(&self) {
+        for directory in &self.directories {
+            // The second time for what was dropped while it was being written.
+            directory.settled().await;
+            directory.settled().await;
+        }
+    }
 
-    /// Flushes and ends the background work; the directories are free for another process.
+    /// Flushes and ends the background work; the directories are free for another process. Reads are answered from
+    /// memory afterwards, or not at all.
     pub async fn close(&self) {
         self.flush().await;
+        for directory in &self.directories {
+            directory.closed.set(true);
+            directory.work.notify();
+            self.tiers.borrow_mut().forget_directory(directory.number);
+            directory.bad.set(true);
+            directory.unlock();
+        }
     }
 }

@@ -148,10 +148,10 @@ impl Disk for GlommioDisk {
         Ok(entries)
     }
 
-    fn wipe(&self, path: &Path, keep: &str) -> io::Result<()> {
+    fn wipe(&self, path: &Path, keep: &[&str]) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            if entry.file_name() == keep {
+            if keep.iter().any(|name| entry.file_name() == *name) {
                 continue;
             }
             if entry.file_type()?.is_dir() {

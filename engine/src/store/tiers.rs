@@ -2,44 +2,94 @@
 //! that every step is atomic on its core.
 //!
 //! Invariants: `mem_used_bytes` is the sum of the memory of pages that are `in_mem`; a page is in a tier's evictor
-//! exactly if it may leave that tier now (it is there, and not pinned).
+//! exactly if it may leave that tier now (it is there, and not pinned); a page that waits to be written keeps its
+//! memory.
 
+use super::Rows;
+use super::read::Sighting;
 use crate::StoreConfig;
-use crate::evict::{Evictor, NO_NODE, evictor};
-use crate::index::{Index, OnDisk};
+use crate::directory::{Departure, Directory, Job};
+use crate::evict::{Evictor, NO_NODE, Node, evictor};
+use crate::index::{Index, OnDisk, Page};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
-use forebay_base::{FileId, PageIndex, Version};
+use forebay_base::{FileId, PageIndex, UNIT_BYTES, Version};
+use std::cell::RefCell;
 use std::rc::Rc;
+
+/// A page is hot when this many times its own size was read from the disk.
+const HOT_READS: u32 = 2;
 
 pub(super) struct Tiers {
     pub(super) index: Index,
     pub(super) mem_capacity_bytes: u64,
     pub(super) mem_used_bytes: u64,
+    page_bytes: u32,
     mem_evictor: Box<dyn Evictor>,
+    disk_evictors: Vec<Box<dyn Evictor>>,
+    directories: Vec<Rc<Directory>>,
+    rows: Rc<RefCell<Rows>>,
+}
+
+/// What the index knows of a page that is asked for.
+pub(super) enum Found {
+    Nowhere,
+    InMemory(Rc<PageMemory>),
+    OnDisk(Sighting),
+}
+
+fn unlink(evictor: &mut dyn Evictor, node: &mut Node) {
+    if *node != NO_NODE {
+        evictor.remove(*node);
+        *node = NO_NODE;
+    }
 }
 
 impl Tiers {
-    pub(super) fn new(config: &StoreConfig) -> Tiers {
+    pub(super) fn new(config: &StoreConfig, directories: Vec<Rc<Directory>>, rows: Rc<RefCell<Rows>>) -> Tiers {
         Tiers {
             index: Index::default(),
             mem_capacity_bytes: config.mem_capacity_bytes,
             mem_used_bytes: 0,
+            page_bytes: config.page_bytes,
             mem_evictor: evictor(config.eviction),
+            disk_evictors: directories.iter().map(|_| evictor(config.eviction)).collect(),
+            directories,
+            rows,
         }
     }
 
-    /// The page's memory, counted as a use.
-    pub(super) fn read_memory(&mut self, key: &FileKey, page: PageIndex) -> Option<Rc<PageMemory>> {
-        let held = self.index.page(key, page)?;
-        let memory = held.memory.clone()?;
+    /// Where the page is, counted as a use of `range_bytes`.
+    pub(super) fn find(&mut self, key: &FileKey, page: PageIndex, range_bytes: u32) -> Found {
+        if self.index.page(key, page).is_none() {
+            return Found::Nowhere;
+        }
+        let page_length = key.page_length(page, self.page_bytes);
+        let Some(held) = self.index.get_mut(&key.page(page)) else { return Found::Nowhere };
         if held.mem_node != NO_NODE {
             self.mem_evictor.touch(held.mem_node);
         }
-        Some(memory)
+        if let (OnDisk::Present { directory, .. }, true) = (held.disk, held.disk_node != NO_NODE) {
+            self.disk_evictors[usize::from(directory)].touch(held.disk_node);
+        }
+        if let Some(memory) = &held.memory {
+            return Found::InMemory(memory.clone());
+        }
+        let OnDisk::Present { directory, record } = held.disk else { return Found::Nowhere };
+        let units = |bytes: u32| bytes.div_ceil(UNIT_BYTES as u32);
+        held.heat = held.heat.saturating_add(u16::try_from(units(range_bytes)).unwrap_or(u16::MAX));
+        let is_hot = u32::from(held.heat) >= HOT_READS * units(page_length);
+        Found::OnDisk(Sighting { directory, record, generation: held.generation, is_hot })
     }
 
-    /// Takes a page in; returns how many others left memory for it.
+    /// Whether a page on a disk is still the one that was seen.
+    pub(super) fn is_same(&self, key: &FileKey, page: PageIndex, seen: Sighting) -> bool {
+        self.index.page(key, page).is_some_and(|held| {
+            held.generation == seen.generation && matches!(held.disk, OnDisk::Present { directory, .. } if directory == seen.directory)
+        })
+    }
+
+    /// Takes a page in, from the under store; returns how many others left memory for it.
     pub(super) fn admit(&mut self, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) -> u64 {
         if self.index.file(key.content()).is_some_and(|file| file.key != *key) {
             self.drop_content(key.content());
@@ -47,20 +97,62 @@ impl Tiers {
         let name = key.page(page);
         match self.index.get(&name) {
             Some(held) if held.memory.is_some() => return 0,
-            Some(_) => {}
-            None => {
-                self.index.add(key, page);
+            Some(_) => return self.put_in_memory(&name, memory),
+            None => {}
+        }
+        let generation = self.index.add(key, page).generation;
+        if let Some(number) = self.directory_for(key) {
+            let directory = self.directories[usize::from(number)].clone();
+            if let Some(file) = self.index.file_mut(key.content()) {
+                file.directory = Some(number);
             }
+            if let Some(held) = self.index.get_mut(&name) {
+                held.disk = OnDisk::Queued { directory: number };
+                held.memory = Some(memory.clone());
+            }
+            directory.enqueue(Job { key: *key, page, generation, memory: memory.clone() });
         }
         let evicted = self.put_in_memory(&name, memory);
-        if self.index.get(&name).is_some_and(|held| held.memory.is_none() && held.disk == OnDisk::No) {
-            self.index.remove(&name);
-        }
+        self.forget_if_nowhere(&name);
         evicted
     }
 
-    /// Makes room in MEM and charges the page to it. Without room (all pinned, or larger than the tier) the page's
-    /// memory is kept only if it still has to be written.
+    /// Keeps a copy in memory of a page that stays on its disk.
+    pub(super) fn promote(&mut self, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) -> u64 {
+        let name = key.page(page);
+        match self.index.get_mut(&name) {
+            Some(held) if held.memory.is_none() => held.heat = 0,
+            _ => return 0,
+        }
+        self.put_in_memory(&name, memory)
+    }
+
+    /// The directory for a file's next page: where its other pages are, else the emptiest; when all are full, by hash
+    /// in proportion to their capacities.
+    fn directory_for(&self, key: &FileKey) -> Option<u8> {
+        let file = self.index.file(key.content());
+        let usable = |number: &u8| !self.directories[usize::from(*number)].bad.get();
+        if let Some(number) = file.and_then(|file| file.directory).filter(usable) {
+            return Some(number);
+        }
+        let healthy: Vec<&Rc<Directory>> = self.directories.iter().filter(|directory| !directory.bad.get()).collect();
+        let emptiest = healthy.iter().max_by_key(|directory| directory.free_bytes())?;
+        if healthy.len() == 1 || emptiest.free_bytes() >= 16 * u64::from(self.page_bytes) {
+            return Some(emptiest.number);
+        }
+        let total: u64 = healthy.iter().map(|directory| directory.configured_bytes).sum();
+        let mut at = key.file_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) % total.max(1);
+        for directory in healthy {
+            if at < directory.configured_bytes {
+                return Some(directory.number);
+            }
+            at -= directory.configured_bytes;
+        }
+        None
+    }
+
+    /// Makes room in MEM and charges the page to it. Without room (all pinned, or larger than the tier) the page
+    /// keeps its memory only while it waits to be written.
     fn put_in_memory(&mut self, name: &PageKey, memory: Rc<PageMemory>) -> u64 {
         let bytes = memory.allocated_bytes();
         let mut evicted = 0;
@@ -85,44 +177,55 @@ impl Tiers {
         evicted
     }
 
+    /// Ends the charge of a page's memory to MEM; whoever still holds it is charged from now on.
+    fn uncharge(&mut self, name: &PageKey) -> u64 {
+        let Some(page) = self.index.get_mut(name) else { return 0 };
+        unlink(&mut *self.mem_evictor, &mut page.mem_node);
+        let (true, Some(memory)) = (std::mem::take(&mut page.in_mem), &page.memory) else { return 0 };
+        self.mem_used_bytes -= memory.allocated_bytes();
+        memory.charge_pool(true);
+        memory.bytes().len() as u64
+    }
+
     /// Ends a page's stay in MEM.
     fn leave_memory(&mut self, name: &PageKey) {
-        let Some(page) = self.index.get_mut(name) else { return };
-        if page.mem_node != NO_NODE {
-            self.mem_evictor.remove(page.mem_node);
-            page.mem_node = NO_NODE;
-        }
-        if std::mem::take(&mut page.in_mem)
-            && let Some(memory) = &page.memory
+        self.uncharge(name);
+        if let Some(page) = self.index.get_mut(name)
+            && !matches!(page.disk, OnDisk::Queued { .. })
         {
-            self.mem_used_bytes -= memory.allocated_bytes();
-            // Whoever still holds it is charged from now on.
-            memory.charge_pool(true);
+            page.memory = None;
         }
-        match page.disk {
-            OnDisk::Queued { .. } => {}
-            OnDisk::Present { .. } => page.memory = None,
-            OnDisk::No => {
-                self.index.remove(name);
-            }
+        self.forget_if_nowhere(name);
+    }
+
+    fn forget_if_nowhere(&mut self, name: &PageKey) {
+        if self.index.get(name).is_some_and(|held| held.memory.is_none() && held.disk == OnDisk::No) {
+            self.index.remove(name);
         }
     }
 
     /// Drops a page from every tier. Returns its bytes, each tier counted.
-    fn drop_page(&mut self, name: &PageKey) -> u64 {
-        let Some(page) = self.index.remove(name) else { return 0 };
-        let mut freed = 0;
-        if page.mem_node != NO_NODE {
-            self.mem_evictor.remove(page.mem_node);
+    pub(super) fn drop_page(&mut self, name: &PageKey) -> u64 {
+        let mut freed = self.uncharge(name);
+        let length = self.index.file(name.content()).map_or(0, |file| file.key.page_length(name.page, self.page_bytes));
+        if let Some(departure) = self.forget_on_disk(name) {
+            freed += u64::from(length);
+            let OnDisk::Present { directory, .. } = departure.0 else { return freed };
+            self.directories[usize::from(directory)].depart(departure.1);
         }
-        if let Some(memory) = &page.memory
-            && page.in_mem
-        {
-            self.mem_used_bytes -= memory.allocated_bytes();
-            freed += memory.bytes().len() as u64;
-            memory.charge_pool(true);
-        }
+        self.index.remove(name);
         freed
+    }
+
+    /// Takes a present page out of its directory's evictor and row cache, and says that it is not there.
+    fn forget_on_disk(&mut self, name: &PageKey) -> Option<(OnDisk, Departure)> {
+        let page = self.index.get_mut(name)?;
+        let OnDisk::Present { directory, record } = page.disk else { return None };
+        unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
+        let was = std::mem::replace(&mut page.disk, OnDisk::No);
+        page.heat = 0;
+        self.rows.borrow_mut().remove(name);
+        Some((was, Departure { name: *name, record }))
     }
 
     pub(super) fn drop_content(&mut self, content: (FileId, Version)) -> u64 {
@@ -135,12 +238,111 @@ impl Tiers {
         }
         for name in self.index.pages_of(content) {
             let Some(page) = self.index.get_mut(&name) else { continue };
-            if pinned && page.mem_node != NO_NODE {
-                self.mem_evictor.remove(page.mem_node);
-                page.mem_node = NO_NODE;
-            } else if !pinned && page.in_mem && page.mem_node == NO_NODE {
+            if pinned {
+                unlink(&mut *self.mem_evictor, &mut page.mem_node);
+                if let OnDisk::Present { directory, .. } = page.disk {
+                    unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
+                }
+                continue;
+            }
+            if page.in_mem && page.mem_node == NO_NODE {
                 page.mem_node = self.mem_evictor.insert(name);
             }
+            if let (OnDisk::Present { directory, .. }, NO_NODE) = (page.disk, page.disk_node) {
+                page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
+            }
+        }
+    }
+
+    /// Whether a job's page is still to be written.
+    pub(super) fn is_queued(&self, job: &Job) -> bool {
+        self.queued(job).is_some()
+    }
+
+    fn queued(&self, job: &Job) -> Option<&Page> {
+        let held = self.index.page(&job.key, job.page)?;
+        (held.generation == job.generation && matches!(held.disk, OnDisk::Queued { .. })).then_some(held)
+    }
+
+    /// A job came to nothing: the page lives on in memory only, if it is there.
+    pub(super) fn not_written(&mut self, directory: u8, job: &Job) {
+        if self.queued(job).is_none_or(|held| held.disk != (OnDisk::Queued { directory })) {
+            return;
+        }
+        let name = job.key.page(job.page);
+        if let Some(page) = self.index.get_mut(&name) {
+            page.disk = OnDisk::No;
+            if !page.in_mem {
+                page.memory = None;
+            }
+        }
+        self.forget_if_nowhere(&name);
+    }
+
+    /// A job's page is durable. `false` if nobody wants it any more.
+    pub(super) fn written(&mut self, directory: u8, job: &Job, record: u32) -> bool {
+        if self.queued(job).is_none_or(|held| held.disk != (OnDisk::Queued { directory })) {
+            return false;
+        }
+        let name = job.key.page(job.page);
+        self.set_present(&name, directory, record);
+        if let Some(page) = self.index.get_mut(&name)
+            && !page.in_mem
+        {
+            page.memory = None;
+        }
+        true
+    }
+
+    fn set_present(&mut self, name: &PageKey, directory: u8, record: u32) {
+        let pinned = self.index.is_pinned(name.content());
+        if let Some(page) = self.index.get_mut(name) {
+            page.disk = OnDisk::Present { directory, record };
+            if !pinned {
+                page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name);
+            }
+        }
+    }
+
+    /// Takes in a page that a directory's tables vouch for; `false` if another directory has it already.
+    pub(super) fn recovered(&mut self, directory: u8, key: &FileKey, page: PageIndex, record: u32) -> bool {
+        let name = key.page(page);
+        if self.index.file(key.content()).is_some_and(|file| file.key != *key) || self.index.get(&name).is_some() {
+            return false;
+        }
+        self.index.add(key, page);
+        if let Some(file) = self.index.file_mut(key.content()) {
+            file.directory = Some(directory);
+        }
+        self.set_present(&name, directory, record);
+        true
+    }
+
+    /// Who leaves a directory next; it is out of the index when this returns.
+    pub(super) fn leave_disk(&mut self, directory: u8) -> Option<Departure> {
+        let victim = self.disk_evictors[usize::from(directory)].victim()?;
+        let (_, departure) = self.forget_on_disk(&victim)?;
+        self.forget_if_nowhere(&victim);
+        Some(departure)
+    }
+
+    /// Nothing of a directory is served any more.
+    pub(super) fn forget_directory(&mut self, number: u8) {
+        let there: Vec<PageKey> = self
+            .index
+            .all_pages()
+            .filter(|(_, page)| matches!(page.disk, OnDisk::Present { directory, .. } | OnDisk::Queued { directory } if directory == number))
+            .map(|(name, _)| *name)
+            .collect();
+        for name in there {
+            self.forget_on_disk(&name);
+            if let Some(page) = self.index.get_mut(&name) {
+                page.disk = OnDisk::No;
+                if !page.in_mem {
+                    page.memory = None;
+                }
+            }
+            self.forget_if_nowhere(&name);
         }
     }
 }
