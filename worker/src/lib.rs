@@ -1,1 +1,28 @@
-//! forebay-worker
+//! A worker: one core's engine behind each port, filled from the under stores.
+//!
+//! Threads: one glommio executor per core (`shard`, `service`, `fetch`), a control thread that talks to the master
+//! (`run`, `control`), and the store threads (`store_gate`). Cores share nothing but counters; everything else crosses
+//! by messages.
+
+mod control;
+mod counters;
+mod error;
+mod feed;
+mod fetch;
+mod flight;
+mod home;
+mod live;
+mod masters;
+mod plan;
+mod ports;
+mod read_ahead;
+mod report;
+mod run;
+mod service;
+mod shard;
+mod store_gate;
+mod tickets;
+mod within;
+
+pub use error::WorkerError;
+pub use run::run;

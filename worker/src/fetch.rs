@@ -1,0 +1,246 @@
+//! The miss path of one shard: joins or starts the fetch of pages, copies what arrives into page buffers, and wakes the
+//! readers of each page as soon as it is whole.
+//!
+//! Invariants: a page enters the engine whole or not at all; at most `slots_max` requests to one mount are under way, of
+//! which read-ahead may hold half; each holds one page buffer at a time and none before its store has answered, so
+//! requests cannot wait for each other's buffers and a silent store keeps nothing from the others.
+
+use crate::counters::ShardView;
+use crate::flight::{Duty, Flight, Flights};
+use crate::live::LiveVersions;
+use crate::plan;
+use crate::store_gate::{FetchRequest, StoreGate};
+use crate::tickets::Grant;
+use forebay_base::{ErrorKind, KindError, MountId, PageIndex};
+use forebay_engine::{FileKey, PageSlice, Store};
+use hashbrown::HashMap;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A page being fetched.
+pub(crate) type PageFlight = Rc<Flight<PageSlice>>;
+
+/// Why pages are fetched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// A reader waits.
+    Demand,
+    /// A reader will probably ask: given up when there is much to do.
+    Ahead,
+}
+
+/// One shard's fetches.
+pub(crate) struct Fetcher {
+    engine: Rc<Store>,
+    gate: Arc<StoreGate>,
+    view: Arc<ShardView>,
+    live: Rc<RefCell<LiveVersions>>,
+    flights: Rc<Flights<PageSlice>>,
+    slots_max: usize,
+    slots: RefCell<HashMap<MountId, MountSlots>>,
+    page_bytes: u32,
+}
+
+/// What one mount may have under way.
+#[derive(Clone)]
+struct MountSlots {
+    all: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
+}
+
+/// Mounts whose idle slots are kept.
+const IDLE_MOUNTS_MAX: usize = 64;
+
+impl Fetcher {
+    /// `buffer_bytes` is the shard's budget for pages in flight.
+    pub(crate) fn new(
+        engine: Rc<Store>,
+        gate: Arc<StoreGate>,
+        view: Arc<ShardView>,
+        live: Rc<RefCell<LiveVersions>>,
+        buffer_bytes: u64,
+        page_bytes: u32,
+    ) -> Rc<Self> {
+        // A request holds one page buffer and about as much in its channel.
+        let slots_max = (buffer_bytes / (2 * u64::from(page_bytes))).clamp(2, 256) as usize;
+        Rc::new(Self {
+            engine,
+            gate,
+            view,
+            live,
+            flights: Rc::default(),
+            slots_max,
+            slots: RefCell::default(),
+            page_bytes,
+        })
+    }
+
+    /// The flights of those pages that the engine lacks; true beside those that this call started.
+    pub(crate) fn demand(self: &Rc<Self>, grant: &Rc<Grant>, pages: Range<u32>) -> Vec<(u32, PageFlight, bool)> {
+        let mut flights = Vec::new();
+        let mut duties = Vec::new();
+        for page in pages {
+            if self.engine.has_page(&grant.key, PageIndex(page)) {
+                continue;
+            }
+            let (flight, duty) = self.flights.join(grant.key, PageIndex(page));
+            flights.push((page, flight, duty.is_some()));
+            duties.extend(duty.map(|duty| (page, duty)));
+        }
+        self.start(grant, duties, Purpose::Demand);
+        flights
+    }
+
+    /// The flight of one page whether or not the engine claims to hold it: for pages that turned out unreadable.
+    pub(crate) fn demand_page(self: &Rc<Self>, grant: &Rc<Grant>, page: u32) -> PageFlight {
+        let (flight, duty) = self.flights.join(grant.key, PageIndex(page));
+        self.start(grant, duty.map(|duty| (page, duty)).into_iter().collect(), Purpose::Demand);
+        flight
+    }
+
+    /// The flight of a page that is under way.
+    pub(crate) fn under_way(&self, key: FileKey, page: u32) -> Option<PageFlight> {
+        self.flights.get(key, PageIndex(page))
+    }
+
+    /// Fetches what is missing of `bytes` as far as there is room for it now; nobody waits.
+    pub(crate) fn ahead(self: &Rc<Self>, grant: &Rc<Grant>, bytes: &Range<u64>) {
+        let missing = plan::pages_of(bytes, self.page_bytes).filter(|&page| {
+            !self.engine.has_page(&grant.key, PageIndex(page)) && self.under_way(grant.key, page).is_none()
+        });
+        for run in plan::runs(missing, plan::run_pages_max(&grant.fingerprint)) {
+            let slots = self.slots_of(grant.mount);
+            if slots.ahead.available_permits() == 0 || slots.all.available_permits() == 0 {
+                return;
+            }
+            let duties: Vec<_> = run
+                .filter_map(|page| self.flights.join(grant.key, PageIndex(page)).1.map(|duty| (page, duty)))
+                .collect();
+            self.view.counters.read_ahead_pages.add(duties.len() as u64);
+            self.start(grant, duties, Purpose::Ahead);
+        }
+    }
+
+    fn start(self: &Rc<Self>, grant: &Rc<Grant>, duties: Vec<(u32, Duty<PageSlice>)>, purpose: Purpose) {
+        if duties.is_empty() {
+            return;
+        }
+        let runs = plan::runs(duties.iter().map(|(page, _)| *page), plan::run_pages_max(&grant.fingerprint));
+        let slots = self.slots_of(grant.mount);
+        let mut duties = duties.into_iter().map(|(_, duty)| duty);
+        for run in runs {
+            let own: Vec<_> = duties.by_ref().take(run.len()).collect();
+            // Taken here and not in the task, so that the next look at `available_permits` sees it.
+            let permits = match purpose {
+                Purpose::Demand => None,
+                Purpose::Ahead => {
+                    let Ok(share) = slots.ahead.clone().try_acquire_owned() else { return };
+                    let Ok(slot) = slots.all.clone().try_acquire_owned() else { return };
+                    Some((share, slot))
+                }
+            };
+            let (fetcher, grant) = (self.clone(), grant.clone());
+            glommio::spawn_local(async move { fetcher.run(&grant, run, own, permits).await }).detach();
+        }
+    }
+
+    async fn run(
+        &self,
+        grant: &Grant,
+        run: Range<u32>,
+        duties: Vec<Duty<PageSlice>>,
+        permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    ) {
+        let _slot = match permits {
+            Some((share, slot)) => (Some(share), Some(slot)),
+            None => (None, self.slots_of(grant.mount).all.acquire_owned().await.ok()),
+        };
+        let mut duties = duties.into_iter();
+        if let Err(error) = self.fill(grant, run, &mut duties).await {
+            self.view.counters.store_failures.add(1);
+            for duty in duties {
+                duty.land(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Fetches a run; lands the pages that arrived whole and leaves the other duties to the caller.
+    async fn fill(
+        &self,
+        grant: &Grant,
+        run: Range<u32>,
+        duties: &mut std::vec::IntoIter<Duty<PageSlice>>,
+    ) -> Result<(), KindError> {
+        let size = grant.key.size_bytes;
+        let start = plan::bytes_of_page(run.start, self.page_bytes, size).start;
+        let end = plan::bytes_of_page(run.end - 1, self.page_bytes, size).end;
+        let wrong_length = |arrived: u64| {
+            let (store, key) = (self.gate.name(grant.mount), &grant.store_key);
+            let message = format!("{store}: read \"{key}\": got {arrived} bytes, want {} from {start}", end - start);
+            KindError::new(ErrorKind::Corrupt, message)
+        };
+        self.view.counters.store_requests.add(1);
+        let mut chunks = self.gate.fetch(FetchRequest {
+            mount: grant.mount,
+            key: grant.store_key.clone(),
+            fingerprint: grant.fingerprint.clone(),
+            range: start..end,
+        });
+        let mut chunk = bytes::Bytes::new();
+        let mut arrived = 0u64;
+        for page in run {
+            let mut next_chunk = async |arrived: &mut u64| {
+                let chunk = chunks.recv().await.ok_or_else(|| wrong_length(*arrived))??;
+                *arrived += chunk.len() as u64;
+                self.view.counters.store_read_bytes.add(chunk.len() as u64);
+                Ok::<_, KindError>(chunk)
+            };
+            if chunk.is_empty() {
+                chunk = next_chunk(&mut arrived).await?;
+            }
+            let held = plan::bytes_of_page(page, self.page_bytes, size);
+            let mut buf = self.engine.new_page((held.end - held.start) as u32).await;
+            let mut filled = 0;
+            while filled < buf.len() {
+                if chunk.is_empty() {
+                    chunk = next_chunk(&mut arrived).await?;
+                }
+                let part = chunk.split_to(chunk.len().min(buf.len() - filled));
+                buf[filled..filled + part.len()].copy_from_slice(&part);
+                filled += part.len();
+            }
+            // The last page is landed only when the store has confirmed the end of the stream: until then it may
+            // still say that the content changed while it was read.
+            if duties.len() == 1 {
+                match chunks.recv().await {
+                    None if chunk.is_empty() => {}
+                    Some(Err(error)) => return Err(error),
+                    _ => return Err(wrong_length(arrived + 1)),
+                }
+            }
+            if self.live.borrow().is_dead(grant.key.file_id, grant.key.version) {
+                return Err(KindError::new(ErrorKind::Stale, "the file has a newer version"));
+            }
+            let slice = self.engine.insert(&grant.key, PageIndex(page), buf).await;
+            if let Some(duty) = duties.next() {
+                duty.land(Ok(slice));
+            }
+        }
+        Ok(())
+    }
+
+    fn slots_of(&self, mount: MountId) -> MountSlots {
+        let mut slots = self.slots.borrow_mut();
+        if slots.len() > IDLE_MOUNTS_MAX {
+            slots.retain(|_, slots| slots.all.available_permits() < self.slots_max);
+        }
+        let fresh = || MountSlots {
+            all: Arc::new(Semaphore::new(self.slots_max)),
+            ahead: Arc::new(Semaphore::new(self.slots_max / 2)),
+        };
+        slots.entry(mount).or_insert_with(fresh).clone()
+    }
+}

@@ -1,0 +1,95 @@
+//! What a heartbeat says of the worker: tiers and counters summed over its cores. Used by the control thread.
+
+use crate::counters::ShardView;
+use forebay_engine::Tier;
+use forebay_net::message::cluster::{TierUsage, WorkerCounters};
+use std::sync::Arc;
+
+/// Capacity and use by tier and directory, in a fixed order.
+pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
+    let mut tiers: Vec<TierUsage> = Vec::new();
+    for part in views.iter().flat_map(|view| view.published().usage) {
+        let (tier, directory) = match part.tier {
+            Tier::Mem => ("MEM", String::new()),
+            Tier::Ssd => ("SSD", part.path.display().to_string()),
+        };
+        let trouble = part.trouble.unwrap_or_default();
+        match tiers.iter_mut().find(|sum| sum.tier == tier && sum.directory == directory) {
+            Some(sum) => {
+                sum.capacity_bytes += part.capacity_bytes;
+                sum.used_bytes += part.used_bytes;
+                if sum.trouble.is_empty() {
+                    sum.trouble = trouble;
+                }
+            }
+            None => tiers.push(TierUsage {
+                tier: tier.into(),
+                directory,
+                capacity_bytes: part.capacity_bytes,
+                used_bytes: part.used_bytes,
+                trouble,
+            }),
+        }
+    }
+    tiers
+}
+
+/// What the worker has done.
+pub(crate) fn counters(views: &[Arc<ShardView>]) -> WorkerCounters {
+    let mut sum = WorkerCounters { resident_bytes: resident_bytes(), ..WorkerCounters::default() };
+    for view in views {
+        let (own, published) = (&view.counters, view.published());
+        let has_ssd = published.usage.iter().any(|part| part.tier == Tier::Ssd);
+        sum.mem_hit_bytes += own.mem_hit_bytes.get();
+        sum.ssd_hit_bytes += own.ssd_hit_bytes.get();
+        sum.miss_bytes += own.miss_bytes.get();
+        sum.store_read_bytes += own.store_read_bytes.get();
+        sum.misrouted_requests += own.misrouted_requests.get();
+        // What leaves memory is still held where there is an SSD tier.
+        let engine = &published.engine;
+        sum.evicted_pages += if has_ssd { engine.evicted_pages } else { engine.evicted_mem_pages };
+        sum.corrupt_units += engine.corrupt_units;
+    }
+    sum
+}
+
+/// Resident memory of this process; 0 where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Published;
+    use forebay_engine::{DirectoryUsage, EngineCounters};
+
+    fn part(tier: Tier, path: &str, used_bytes: u64, trouble: Option<&str>) -> DirectoryUsage {
+        let trouble = trouble.map(Into::into);
+        DirectoryUsage { tier, path: path.into(), capacity_bytes: 100, used_bytes, trouble }
+    }
+
+    #[test]
+    fn cores_are_summed_by_directory_and_trouble_shows() {
+        let views = [Arc::new(ShardView::default()), Arc::new(ShardView::default())];
+        views[0].publish(Published {
+            usage: vec![part(Tier::Mem, "", 1, None), part(Tier::Ssd, "/a", 2, None), part(Tier::Ssd, "/b", 4, None)],
+            engine: EngineCounters { evicted_pages: 3, evicted_mem_pages: 90, ..EngineCounters::default() },
+        });
+        views[1].publish(Published {
+            usage: vec![part(Tier::Mem, "", 8, None), part(Tier::Ssd, "/a", 16, Some("full"))],
+            engine: EngineCounters { evicted_pages: 4, ..EngineCounters::default() },
+        });
+        views[1].counters.miss_bytes.add(5);
+        let tiers = tiers(&views);
+        let seen: Vec<_> = tiers.iter().map(|t| (&*t.tier, &*t.directory, t.used_bytes, t.capacity_bytes)).collect();
+        assert_eq!(seen, [("MEM", "", 9, 200), ("SSD", "/a", 18, 200), ("SSD", "/b", 4, 100)]);
+        assert_eq!(tiers[1].trouble, "full");
+        let counters = counters(&views);
+        assert_eq!((counters.evicted_pages, counters.miss_bytes), (7, 5));
+        assert!(counters.resident_bytes > 1 << 20);
+    }
+}

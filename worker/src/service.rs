@@ -1,0 +1,177 @@
+//! What one shard answers: `Read`, `Load`, `Evict`, `CacheStatus`. Runs on the shard's executor; nothing here is `Send`.
+//!
+//! Invariants: bytes leave only under a valid ticket of their (file, version); a version that the feed called dead is
+//! `Stale`; a file of another core is refused and named.
+
+mod load;
+mod read;
+
+use crate::counters::ShardView;
+use crate::feed::FeedWatch;
+use crate::fetch::Fetcher;
+use crate::live::LiveVersions;
+use crate::read_ahead::ReadAhead;
+use crate::store_gate::StoreGate;
+use crate::tickets::{Grant, Tickets};
+use crate::within::within;
+use ed25519_dalek::VerifyingKey;
+use forebay_base::placement::shard_of;
+use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, unix_now_ms};
+use forebay_engine::Store;
+use forebay_net::message::data::{CacheStatus, CacheStatusReply, CachedBytes, Evict, EvictReply, Load, Read};
+use forebay_net::message::handshake::Role;
+use forebay_net::transport::glommio::{ShardReply, ShardService};
+use forebay_net::{Op, Peer, decode};
+use rkyv::util::AlignedVec;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a read waits for the feed that its ticket is ahead of.
+const FEED_WAIT: Duration = Duration::from_secs(1);
+
+/// Kept of a request's deadline for its answer.
+const ANSWER_MARGIN: Duration = Duration::from_millis(250);
+
+/// One connection.
+#[derive(Default)]
+pub(crate) struct Session {
+    tickets: RefCell<Tickets>,
+}
+
+/// One shard.
+pub(crate) struct Service {
+    pub(crate) shard: ShardId,
+    pub(crate) shards: u16,
+    pub(crate) page_bytes: u32,
+    pub(crate) engine: Rc<Store>,
+    pub(crate) fetcher: Rc<Fetcher>,
+    pub(crate) gate: Arc<StoreGate>,
+    pub(crate) view: Arc<ShardView>,
+    pub(crate) live: Rc<RefCell<LiveVersions>>,
+    pub(crate) read_ahead: RefCell<ReadAhead>,
+    pub(crate) feed: FeedWatch,
+    pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
+}
+
+impl ShardService for Service {
+    type Session = Session;
+
+    async fn call(
+        &self,
+        session: Rc<Session>,
+        peer: Rc<Peer>,
+        op: Op,
+        body: AlignedVec,
+        deadline: Duration,
+    ) -> Result<ShardReply, KindError> {
+        // Before the transport gives up, so that the answer can name the store that was too slow.
+        let until = Instant::now() + deadline.saturating_sub((deadline / 10).min(ANSWER_MARGIN));
+        match op {
+            Op::Read => self.read(&session, decode::<Read>(&body)?, until).await,
+            Op::Load => self.load(&session, decode::<Load>(&body)?, until).await,
+            Op::Evict => self.evict(&peer, decode::<Evict>(&body)?).await,
+            Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
+            other => {
+                let message = format!("operation {other:?}: a worker offers Read, Load, Evict and CacheStatus");
+                Err(KindError::new(ErrorKind::Unsupported, message))
+            }
+        }
+    }
+}
+
+fn check_batch(items: usize) -> Result<(), KindError> {
+    if items <= limits::BATCH_MAX {
+        return Ok(());
+    }
+    let message = format!("batch: got {items} items, want at most {}", limits::BATCH_MAX);
+    Err(KindError::new(ErrorKind::Invalid, message))
+}
+
+impl Service {
+    /// Whether this core owns the file; counts and names the owner if not.
+    fn check_owner(&self, file: FileId) -> Result<(), KindError> {
+        let owner = shard_of(file, self.shards);
+        if owner == self.shard {
+            return Ok(());
+        }
+        self.view.counters.misrouted_requests.add(1);
+        let message = format!("file {file}: got core {}, want core {owner} of this worker", self.shard);
+        Err(KindError::new(ErrorKind::Invalid, message))
+    }
+
+    /// The grant for a file, from the ticket given or from one that this connection presented before.
+    async fn grant(
+        &self,
+        session: &Session,
+        wanted: Option<(FileId, Version)>,
+        ticket: &[u8],
+        until: Instant,
+    ) -> Result<Rc<Grant>, KindError> {
+        let now = unix_now_ms();
+        let held = wanted.and_then(|(file, version)| {
+            let tickets = session.tickets.borrow();
+            if ticket.is_empty() { tickets.get(file, version, now) } else { tickets.same(file, version, ticket, now) }
+        });
+        let grant = match held {
+            Some(grant) => grant,
+            None if ticket.is_empty() => {
+                let message = "no valid ticket for this file and version on this connection: present one";
+                return Err(KindError::new(ErrorKind::TicketRequired, message));
+            }
+            None => {
+                let key = *self.ticket_key.lock().unwrap_or_else(PoisonError::into_inner);
+                let grant = Rc::new(Grant::verify(ticket, &key, now)?);
+                if wanted.is_some_and(|wanted| wanted != (grant.key.file_id, grant.key.version)) {
+                    let message = "ticket: it is for another file or version than the one asked for";
+                    return Err(KindError::new(ErrorKind::TicketRequired, message));
+                }
+                if grant.feed_position > self.feed.position() {
+                    // A feed that does not come (the master is away) is no reason to refuse immutable bytes.
+                    within(until.min(Instant::now() + FEED_WAIT), self.feed.reach(grant.feed_position)).await;
+                }
+                session.tickets.borrow_mut().keep(grant.clone(), now);
+                grant
+            }
+        };
+        if self.live.borrow().is_dead(grant.key.file_id, grant.key.version) {
+            self.view.counters.stale_reads.add(1);
+            let message = format!("file {} version {}: it has a newer version", grant.key.file_id, grant.key.version);
+            return Err(KindError::new(ErrorKind::Stale, message));
+        }
+        Ok(grant)
+    }
+
+    async fn evict(&self, peer: &Peer, request: Evict) -> Result<ShardReply, KindError> {
+        if !matches!(peer.role, Role::Admin | Role::Master) {
+            let message = format!("evict: got role {:?}, want Admin or Master", peer.role);
+            return Err(KindError::new(ErrorKind::Denied, message));
+        }
+        check_batch(request.file_ids.len())?;
+        let mut freed_bytes = 0;
+        for file in request.file_ids {
+            freed_bytes += self.engine.evict_file(FileId(file), None).await;
+        }
+        Ok(ShardReply::of(&EvictReply { freed_bytes }))
+    }
+
+    fn cache_status(&self, request: CacheStatus) -> Result<ShardReply, KindError> {
+        check_batch(request.files.len())?;
+        let status = |&(file, version): &(u64, u64)| {
+            let held = self.engine.cached(FileId(file), Version(version));
+            CachedBytes { mem_bytes: held.mem_bytes, ssd_bytes: held.ssd_bytes, any_bytes: held.any_bytes }
+        };
+        Ok(ShardReply::of(&CacheStatusReply { files: request.files.iter().map(status).collect() }))
+    }
+
+    /// The error of a read whose store did not deliver in the time that the request had.
+    fn too_late(&self, grant: &Grant) -> KindError {
+        let message = format!(
+            "{}: \"{}\" did not arrive within the request's deadline",
+            self.gate.name(grant.mount),
+            grant.store_key
+        );
+        KindError::new(ErrorKind::Unavailable, message)
+    }
+}

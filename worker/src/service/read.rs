@@ -1,0 +1,193 @@
+//! `Read`: many ranges in one request, served side by side; each gets its own status.
+//!
+//! Invariant: what a reply pins is bounded: a small piece of a large page is copied out, all else is borrowed.
+
+use super::{Service, Session, check_batch};
+use crate::fetch::PageFlight;
+use crate::plan;
+use crate::tickets::Grant;
+use crate::within::within;
+use forebay_base::{ErrorKind, FileId, KindError, PageIndex, UNIT_BYTES, Version, crc32c_append, limits};
+use forebay_engine::{PageSlice, Tier};
+use forebay_net::message::data::{Read, ReadItem, ReadReply, ReadResult, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
+use forebay_net::transport::glommio::{PayloadPart, ShardReply};
+use futures::future::join_all;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// In batches up to this size a reply pins few pages, and only tiny pieces are copied.
+const SMALL_BATCH: usize = 8;
+const TINY_BYTES: usize = 16 << 10;
+/// In larger batches a piece is copied when it is less than this part of its page.
+const PINNED_PART: usize = 8;
+
+/// A piece of the payload.
+pub(super) struct Piece {
+    owner: Rc<dyn AsRef<[u8]>>,
+    range: Range<usize>,
+}
+
+struct Served {
+    pieces: Vec<Piece>,
+    source: u8,
+}
+
+impl Service {
+    pub(super) async fn read(&self, session: &Session, request: Read, until: Instant) -> Result<ShardReply, KindError> {
+        check_batch(request.items.len())?;
+        let wanted: u64 = request.items.iter().map(|item| u64::from(item.length)).sum();
+        if wanted > u64::from(limits::PAYLOAD_BYTES_MAX) {
+            let message = format!("read: got {wanted} bytes in all, want at most {}", limits::PAYLOAD_BYTES_MAX);
+            return Err(KindError::new(ErrorKind::Invalid, message));
+        }
+        let batch = request.items.len();
+        let outcomes = match &request.items[..] {
+            [item] => vec![self.read_item(session, item, batch, until).await],
+            items => join_all(items.iter().map(|item| self.read_item(session, item, batch, until))).await,
+        };
+        let mut results = Vec::with_capacity(batch);
+        let mut pieces = Vec::new();
+        for outcome in outcomes {
+            results.push(match outcome {
+                Ok(served) => {
+                    let length: usize = served.pieces.iter().map(|piece| piece.range.len()).sum();
+                    pieces.extend(served.pieces);
+                    ReadResult { status: 0, length: length as u32, source: served.source, message: String::new() }
+                }
+                Err(error) => ReadResult { status: error.kind.code(), length: 0, source: 0, message: error.message },
+            });
+        }
+        let checksums = if request.want_checksums {
+            checksums(pieces.iter().map(|piece| &(*piece.owner).as_ref()[piece.range.clone()]))
+        } else {
+            Vec::new()
+        };
+        let mut reply = ShardReply::of(&ReadReply { results, checksums });
+        reply.payload = pieces.into_iter().map(|piece| PayloadPart::new(piece.owner, piece.range)).collect();
+        Ok(reply)
+    }
+
+    async fn read_item(
+        &self,
+        session: &Session,
+        item: &ReadItem,
+        batch: usize,
+        until: Instant,
+    ) -> Result<Served, KindError> {
+        let (file, version) = (FileId(item.file_id), Version(item.version));
+        self.check_owner(file)?;
+        let grant = self.grant(session, Some((file, version)), &item.ticket, until).await?;
+        let range = plan::clamp(item.offset, u64::from(item.length), grant.key.size_bytes);
+        // All missing pages at once, in long requests, before the first one is waited for.
+        let flights = self.fetcher.demand(&grant, plan::pages_of(&range, self.page_bytes));
+        let ahead = self.read_ahead.borrow_mut().note((item.file_id, item.version), &range, grant.key.size_bytes);
+        if let Some(ahead) = ahead {
+            self.fetcher.ahead(&grant, &ahead);
+        }
+        let mut served = Served { pieces: Vec::new(), source: SOURCE_MEM };
+        let pages = plan::pages_of(&range, self.page_bytes);
+        let mut flights = flights.into_iter().peekable();
+        let parts = pages.map(|page| {
+            let flight = flights.next_if(|(first, _, _)| *first == page).map(|(_, flight, _)| flight);
+            self.read_page(&grant, &range, page, flight, batch, until)
+        });
+        let parts: Vec<_> = parts.collect();
+        let parts = if parts.len() == 1 {
+            let mut only = parts;
+            vec![only.remove(0).await]
+        } else {
+            join_all(parts).await
+        };
+        for part in parts {
+            let (piece, source) = part?;
+            served.source = served.source.max(source);
+            served.pieces.push(piece);
+        }
+        Ok(served)
+    }
+
+    async fn read_page(
+        &self,
+        grant: &Rc<Grant>,
+        range: &Range<u64>,
+        page: u32,
+        flight: Option<PageFlight>,
+        batch: usize,
+        until: Instant,
+    ) -> Result<(Piece, u8), KindError> {
+        let (offset, length) = plan::part_in_page(range, page, self.page_bytes);
+        if flight.is_none()
+            && let Some(slice) = self.engine.read(&grant.key, PageIndex(page), offset, length).await
+        {
+            let source = match slice.tier() {
+                Tier::Mem => SOURCE_MEM,
+                Tier::Ssd => SOURCE_SSD,
+            };
+            let counters = &self.view.counters;
+            let counter = if source == SOURCE_MEM { &counters.mem_hit_bytes } else { &counters.ssd_hit_bytes };
+            counter.add(u64::from(length));
+            if slice.len() != length as usize {
+                let message = format!("page {page}: the engine gave {} bytes, want {length}", slice.len());
+                return Err(KindError::new(ErrorKind::Internal, message));
+            }
+            return Ok((piece(slice, 0..length as usize, batch), source));
+        }
+        let flight = flight.unwrap_or_else(|| self.fetcher.demand_page(grant, page));
+        let slice = within(until, flight.wait()).await.ok_or_else(|| self.too_late(grant))??;
+        self.view.counters.miss_bytes.add(u64::from(length));
+        let start = offset as usize;
+        Ok((piece(slice, start..start + length as usize, batch), SOURCE_STORE))
+    }
+}
+
+/// Borrows the page, or copies a piece that is too small to keep a whole page alive for.
+fn piece(slice: PageSlice, range: Range<usize>, batch: usize) -> Piece {
+    let most = if batch <= SMALL_BATCH { TINY_BYTES } else { slice.len() / PINNED_PART };
+    if range.len() <= most && range.len() * PINNED_PART <= slice.len() {
+        let copy = slice[range].to_vec();
+        let range = 0..copy.len();
+        return Piece { owner: Rc::new(copy), range };
+    }
+    Piece { owner: Rc::new(slice), range }
+}
+
+/// CRC32C of each 4 KiB of the concatenated pieces.
+fn checksums<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u32> {
+    let mut sums = Vec::new();
+    let (mut crc, mut held) = (0, 0);
+    for mut bytes in pieces {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(UNIT_BYTES - held));
+            crc = crc32c_append(crc, now);
+            held += now.len();
+            bytes = rest;
+            if held == UNIT_BYTES {
+                sums.push(crc);
+                (crc, held) = (0, 0);
+            }
+        }
+    }
+    if held > 0 {
+        sums.push(crc);
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_base::unit_checksums;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn checksums_do_not_depend_on_the_cuts(bytes in proptest::collection::vec(any::<u8>(), 0..20_000), cuts in proptest::collection::vec(0usize..20_000, 0..8)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
+            prop_assert_eq!(checksums(pieces), unit_checksums(&bytes).collect::<Vec<_>>());
+        }
+    }
+}

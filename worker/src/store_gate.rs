@@ -1,0 +1,210 @@
+//! The way from a shard to the under stores: opens a mount's store on first use and streams byte ranges from it, on the
+//! store threads (tokio). The shard gets chunks through a short bounded channel, so a slow shard slows the store.
+//!
+//! Invariant: every read is conditional on the fingerprint that came with the ticket; secrets stay in here.
+
+use crate::masters::Masters;
+use bytes::Bytes;
+use forebay_base::{ErrorKind, Fingerprint, KindError, MountId};
+use forebay_net::message::cluster::GetMountStore;
+use forebay_ufs::{StoreError, StoreLimits, UnderStore};
+use futures::StreamExt;
+use hashbrown::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Chunks under way from store to shard, per request.
+const CHUNKS_UNDER_WAY: usize = 2;
+/// Credentials are asked for again after a refusal, but not more often than this.
+const RENEW_AFTER: Duration = Duration::from_secs(3);
+/// For this long a failed opening answers for all who ask.
+const FAILURE_HOLDS: Duration = Duration::from_millis(500);
+/// One warning per mount in this time.
+const WARN_EVERY: Duration = Duration::from_secs(5);
+
+/// What to read.
+#[derive(Clone)]
+pub(crate) struct FetchRequest {
+    /// From which mount.
+    pub(crate) mount: MountId,
+    /// Which object.
+    pub(crate) key: Arc<str>,
+    /// Only if its content is still this one.
+    pub(crate) fingerprint: Arc<Fingerprint>,
+    /// Which bytes.
+    pub(crate) range: Range<u64>,
+}
+
+/// All mounts; shared by shards, store threads and the control thread.
+pub(crate) struct StoreGate {
+    runtime: Handle,
+    masters: Arc<Masters>,
+    limits: StoreLimits,
+    mounts: Mutex<HashMap<MountId, Arc<MountEntry>>>,
+}
+
+#[derive(Default)]
+struct MountEntry {
+    opened: tokio::sync::Mutex<Opened>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Opened {
+    store: Option<(Arc<dyn UnderStore>, Instant)>,
+    failed: Option<(KindError, Instant)>,
+}
+
+#[derive(Default)]
+struct Told {
+    uri: String,
+    warned: Option<Instant>,
+    kept_back: u64,
+}
+
+impl StoreGate {
+    /// `runtime` is that of the store threads.
+    pub(crate) fn new(runtime: Handle, masters: Arc<Masters>, limits: StoreLimits) -> Arc<Self> {
+        Arc::new(Self { runtime, masters, limits, mounts: Mutex::default() })
+    }
+
+    /// Starts a read; the chunks, or one error, come through the channel.
+    pub(crate) fn fetch(self: &Arc<Self>, request: FetchRequest) -> mpsc::Receiver<Result<Bytes, KindError>> {
+        let (sender, receiver) = mpsc::channel(CHUNKS_UNDER_WAY);
+        let gate = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = gate.stream(&request, &sender).await {
+                gate.warn(&request, &error);
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        receiver
+    }
+
+    /// What people call a mount's store.
+    pub(crate) fn name(&self, mount: MountId) -> String {
+        let entry = self.entry(mount);
+        let told = entry.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.uri.is_empty() { format!("mount {mount}") } else { told.uri.clone() }
+    }
+
+    /// Closes the stores of mounts that are gone and opens those that are new, so that a master that is away later
+    /// stops no read.
+    pub(crate) fn set_mounts(self: &Arc<Self>, existing: &[MountId]) {
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        mounts.retain(|mount, _| existing.contains(mount));
+        let fresh: Vec<MountId> = existing.iter().copied().filter(|mount| !mounts.contains_key(mount)).collect();
+        drop(mounts);
+        for mount in fresh {
+            let gate = self.clone();
+            self.runtime.spawn(async move {
+                if let Err(error) = gate.store(mount, None).await {
+                    tracing::warn!(%mount, %error, "cannot open the mount's store yet");
+                }
+            });
+        }
+    }
+
+    fn entry(&self, mount: MountId) -> Arc<MountEntry> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).entry(mount).or_default().clone()
+    }
+
+    /// The store of a mount. `refused_at`: a read on the store opened before then was denied, so credentials may have changed.
+    async fn store(
+        &self,
+        mount: MountId,
+        refused: Option<Instant>,
+    ) -> Result<(Arc<dyn UnderStore>, Instant), KindError> {
+        let entry = self.entry(mount);
+        let mut opened = entry.opened.lock().await;
+        if let Some((store, since)) = &opened.store {
+            let renew = refused.is_some_and(|used| *since == used && since.elapsed() >= RENEW_AFTER);
+            if !renew {
+                return Ok((store.clone(), *since));
+            }
+        }
+        if let Some((error, when)) = &opened.failed
+            && when.elapsed() < FAILURE_HOLDS
+        {
+            return Err(error.clone());
+        }
+        match self.open(mount).await {
+            Ok(store) => {
+                entry.told.lock().unwrap_or_else(PoisonError::into_inner).uri = store.uri().to_string();
+                let since = Instant::now();
+                *opened = Opened { store: Some((store.clone(), since)), failed: None };
+                Ok((store, since))
+            }
+            Err(error) => {
+                opened.failed = Some((error.clone(), Instant::now()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self, mount: MountId) -> Result<Arc<dyn UnderStore>, KindError> {
+        let found = self.masters.call(&GetMountStore { mount_id: mount.0 }).await.map_err(|error| {
+            let kind = if error.kind == ErrorKind::NotFound { ErrorKind::Stale } else { error.kind };
+            KindError::new(kind, format!("mount {mount}: cannot learn its store: {error}"))
+        })?;
+        forebay_ufs::open(&found.uri, &found.options, self.limits).map_err(kind_error)
+    }
+
+    async fn stream(
+        &self,
+        request: &FetchRequest,
+        sender: &mpsc::Sender<Result<Bytes, KindError>>,
+    ) -> Result<(), KindError> {
+        let (store, since) = self.store(request.mount, None).await?;
+        let mut used = since;
+        let first = store.read(&request.key, request.range.clone(), &request.fingerprint).await;
+        let stream = match first {
+            Err(error) if error.kind == ErrorKind::Denied => {
+                let (renewed, since) = self.store(request.mount, Some(used)).await?;
+                if since == used {
+                    return Err(kind_error(error));
+                }
+                used = since;
+                renewed.read(&request.key, request.range.clone(), &request.fingerprint).await
+            }
+            other => other,
+        };
+        let mut stream = stream.map_err(kind_error)?;
+        tracing::trace!(mount = %request.mount, key = %request.key, range = ?request.range, age = ?used.elapsed(), "store read");
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(kind_error)?;
+            if !chunk.is_empty() && sender.send(Ok(chunk)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&self, request: &FetchRequest, error: &KindError) {
+        if error.kind == ErrorKind::Stale {
+            // A file that changed: the reader looks it up again, nobody needs to be told.
+            tracing::debug!(mount = %request.mount, key = %request.key, %error, "the version is gone");
+            return;
+        }
+        let entry = self.entry(request.mount);
+        let mut told = entry.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.warned.is_some_and(|when| when.elapsed() < WARN_EVERY) {
+            told.kept_back += 1;
+            return;
+        }
+        let more = std::mem::take(&mut told.kept_back);
+        told.warned = Some(Instant::now());
+        let store = if told.uri.is_empty() { format!("mount {}", request.mount) } else { told.uri.clone() };
+        drop(told);
+        tracing::warn!(%store, key = %request.key, kind = %error.kind, more_of_the_kind = more, "store read failed: {error}");
+    }
+}
+
+/// A store's error as readers get it: an object that is gone is a version that is gone.
+fn kind_error(error: StoreError) -> KindError {
+    let kind = if error.kind == ErrorKind::NotFound { ErrorKind::Stale } else { error.kind };
+    KindError::new(kind, error.to_string())
+}

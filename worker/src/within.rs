@@ -1,0 +1,15 @@
+//! Waiting with an end, on a shard's executor.
+
+use futures::future::{Either, select};
+use std::future::Future;
+use std::pin::pin;
+use std::time::Instant;
+
+/// What `work` yields, or `None` when `until` comes first; `work` is then dropped.
+pub(crate) async fn within<T>(until: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let left = until.saturating_duration_since(Instant::now());
+    match select(pin!(work), pin!(glommio::timer::Timer::new(left))).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
