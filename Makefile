@@ -1,0 +1,40 @@
+# Everything that people and CI do. Builds go outside the checkout unless CARGO_TARGET_DIR says otherwise.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/forebay/target
+FOREBAY_DIR ?= $(HOME)/.forebay
+BIN := $(CARGO_TARGET_DIR)/release
+SHELL := /bin/bash
+
+.PHONY: help up down test verify fix bench perf
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+up: ## install what is missing, build, start a cluster, mount sample data, read it cold and warm
+	@deploy/install.sh
+	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
+	@deploy/demo.sh "$(BIN)/forebay" "$(FOREBAY_DIR)"
+
+down: ## stop the cluster that `make up` started; its cache and its mounts stay for the next start
+	@"$(BIN)/forebay" down --dir "$(FOREBAY_DIR)"
+
+test: ## every test; starts real processes and mounts
+	@deploy/install.sh --tests
+	cargo test --release --locked --workspace
+
+verify: ## formatting, lints, documentation, layers
+	@deploy/install.sh
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo test --release --locked -p forebay-tests --test layers
+
+fix: ## format and apply what clippy can fix
+	cargo fmt --all
+	cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+
+bench: ## microbenchmarks
+	@echo "bench: there are no microbenchmarks yet; make perf measures through the mount" >&2; exit 1
+
+perf: ## first figures: warm reads through the mount beside the raw file system
+	@deploy/install.sh --tests
+	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
+	perf/first_figures.sh
