@@ -20,6 +20,7 @@ mod workers;
 
 pub use client::Client;
 pub use config::ClientConfig;
+pub use forebay_net::Secret;
 // The contracts, so that frontends need no other crate to name them.
 pub use forebay_net::message;
 pub use grant::Grant;

@@ -1,1 +1,21 @@
-//! forebay-fuse
+//! The FUSE frontend: a mount of the whole namespace, read through the kernel's page cache.
+//!
+//! `wire` is the kernel's protocol (pure), `device` and `mount` are the only places that touch /dev/fuse and mount(2),
+//! `session` moves requests between the kernel and a `Handler`, and `fs` is Forebay's handler. Nothing in `fs` knows of
+//! the transport, and nothing in `session` knows of Forebay (docs/decisions/0007-fuse-transport.md).
+
+mod device;
+mod dispatch;
+mod errno;
+mod error;
+pub mod fs;
+pub mod handler;
+mod interrupts;
+pub mod mount;
+mod run;
+pub mod session;
+pub mod wire;
+
+pub use errno::errno_of;
+pub use error::FuseError;
+pub use run::run;

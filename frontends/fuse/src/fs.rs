@@ -1,0 +1,11 @@
+//! Forebay as a FUSE file system: nodes are versions of files, data come from the client library.
+
+mod directory;
+mod forebay;
+mod grants;
+mod handles;
+mod node_table;
+mod walk;
+
+pub use forebay::{FilesystemOptions, Forebay};
+pub use node_table::{Node, NodeTable};

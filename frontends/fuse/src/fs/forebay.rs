@@ -1,0 +1,333 @@
+//! The handler: names and attributes from the master, bytes through open files. Shared by the session's threads.
+//!
+//! Invariants: an inode number is a `FileId`, a node id is one version of it (hard case 14); what the kernel is told to
+//! believe never outlives what the master allowed, counted from when the master was asked.
+
+use super::directory::{DOTS, Directory};
+use super::grants::Grants;
+use super::handles::Handles;
+use super::node_table::{Node, NodeTable};
+use super::walk::Walks;
+use crate::errno::errno_of;
+use crate::handler::{Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
+use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, ROOT_NODE};
+use forebay_base::{ErrorKind, FileId, KindError, Version, limits};
+use forebay_client::message::cluster::Report;
+use forebay_client::message::namespace::Attr;
+use forebay_client::{Client, Grant, OpenFile};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the file system needs to know of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct FilesystemOptions {
+    /// Longest the kernel may believe anything.
+    pub attr_timeout_max: Duration,
+}
+
+/// Forebay behind a mount.
+pub struct Forebay {
+    client: Client,
+    options: FilesystemOptions,
+    nodes: NodeTable,
+    grants: Grants,
+    walks: Walks,
+    files: Handles<OpenNode>,
+    directories: Handles<Directory>,
+    capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
+}
+
+struct OpenNode {
+    node: u64,
+    file: OpenFile,
+}
+
+/// The one extended attribute there is, on files.
+const CACHED_XATTR: &[u8] = b"user.forebay.cached";
+/// How long a statfs(2) answer is used again.
+const CAPACITY_LIFE: Duration = Duration::from_secs(3);
+
+impl Forebay {
+    /// A file system over a connected client.
+    #[must_use]
+    pub fn new(client: Client, options: FilesystemOptions) -> Self {
+        Self {
+            client,
+            options,
+            nodes: NodeTable::new(),
+            grants: Grants::default(),
+            walks: Walks::default(),
+            files: Handles::new(),
+            directories: Handles::new(),
+            capacity: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    fn node(&self, id: u64) -> Result<Node, Errno> {
+        self.nodes.get(id).ok_or(Errno::STALE)
+    }
+
+    /// How long the kernel may believe something that ends at `until`.
+    fn valid_for(&self, until: Option<Instant>) -> Duration {
+        match until {
+            None => self.options.attr_timeout_max,
+            Some(until) => until.saturating_duration_since(Instant::now()).min(self.options.attr_timeout_max),
+        }
+    }
+
+    fn entry(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> Entry {
+        let node = self.nodes.look_up(parent, name, attr, asked);
+        let until = super::node_table::valid_until(attr, asked);
+        Entry { node, attr: super::node_table::node_attr(attr), valid: self.valid_for(until) }
+    }
+
+    /// The errno for a failure of `what` on a node; says in the log what a person should know.
+    fn failed(&self, what: &str, node: u64, error: &KindError) -> Errno {
+        let errno = errno_of(error.kind);
+        if errno == Errno::IO {
+            let file_id = self.nodes.with(node, |node| node.file_id.0).unwrap_or(0);
+            tracing::warn!(path = %self.nodes.path(node), file_id, "{what} failed ({}): {error}", error.kind);
+        }
+        errno
+    }
+
+    /// The right to read a node: cached, or fetched together with those of the files that follow in a walk.
+    async fn grant(&self, id: u64, node: &Node) -> Result<Arc<Grant>, Errno> {
+        let batch = self.walks.opened(id, node.next);
+        let believed = node.valid_until.is_none_or(|until| Instant::now() < until);
+        if believed && let Some(grant) = self.grants.get(id) {
+            return Ok(grant);
+        }
+        let mut wanted = vec![(id, node.file_id, node.version)];
+        if batch > 1 {
+            let followers = self.nodes.following(id, batch);
+            wanted
+                .extend(followers.into_iter().filter(|(other, ..)| *other != id && self.grants.get(*other).is_none()));
+        }
+        let files: Vec<(FileId, Version)> = wanted.iter().map(|(_, file, version)| (*file, *version)).collect();
+        let asked = Instant::now();
+        let granted = self.client.grants(&files).await.map_err(|error| self.failed("open", id, &error))?;
+        let mut own = Err(KindError::new(ErrorKind::Corrupt, "OpenRead: no answer for the file"));
+        for ((other, ..), result) in wanted.into_iter().zip(granted) {
+            match result {
+                Ok(grant) if self.nodes.refresh(other, grant.attr(), asked) => {
+                    let grant = Arc::new(grant);
+                    self.grants.put(other, grant.clone());
+                    if other == id {
+                        own = Ok(grant);
+                    }
+                }
+                Ok(grant) if other == id => {
+                    let message = format!("file {} has version {} now", grant.attr().file_id, grant.attr().version);
+                    own = Err(KindError::new(ErrorKind::Stale, message));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    if error.kind == ErrorKind::Stale {
+                        self.supersede(other);
+                    }
+                    if other == id {
+                        own = Err(error);
+                    }
+                }
+            }
+        }
+        own.map_err(|error| self.failed("open", id, &error))
+    }
+
+    fn supersede(&self, id: u64) {
+        self.nodes.update(id, |node| node.superseded = true);
+        self.grants.remove(id);
+    }
+
+    async fn cached_text(&self, node: &Node) -> Result<Vec<u8>, KindError> {
+        let held = self.client.cached(&[(node.file_id, node.version)]).await?;
+        let held = held.first().copied().unwrap_or_default();
+        let text =
+            format!("mem={} ssd={} cached={} size={}", held.mem_bytes, held.ssd_bytes, held.any_bytes, node.attr.size);
+        Ok(text.into_bytes())
+    }
+
+    async fn capacity(&self) -> Result<StatFs, KindError> {
+        let mut held = self.capacity.lock().await;
+        if let Some((when, stat)) = *held
+            && when.elapsed() < CAPACITY_LIFE
+        {
+            return Ok(stat);
+        }
+        let report = self.client.master(&Report::default()).await?;
+        let tiers = || report.workers.iter().filter(|worker| worker.live).flat_map(|worker| &worker.tiers);
+        let capacity_bytes: u64 = tiers().map(|tier| tier.capacity_bytes).sum();
+        let used_bytes: u64 = tiers().map(|tier| tier.used_bytes).sum();
+        let stat = StatFs {
+            capacity_bytes,
+            free_bytes: capacity_bytes.saturating_sub(used_bytes),
+            files: report.inodes,
+            block_bytes: 4096,
+            name_bytes_max: limits::NAME_BYTES_MAX as u32,
+        };
+        *held = Some((Instant::now(), stat));
+        Ok(stat)
+    }
+}
+
+impl Handler for Forebay {
+    async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry, Errno> {
+        if name.len() > limits::NAME_BYTES_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let directory = self.node(parent)?.file_id;
+        let asked = Instant::now();
+        match self.client.lookup(directory, name).await {
+            Ok(attr) => Ok(self.entry(parent, name, &attr, asked)),
+            Err(error) => Err(self.failed("lookup", parent, &error)),
+        }
+    }
+
+    fn forget(&self, node: u64, lookups: u64) {
+        self.nodes.forget(node, lookups);
+        if self.nodes.with(node, |_| ()).is_none() {
+            self.grants.remove(node);
+        }
+    }
+
+    async fn get_attr(&self, id: u64) -> Result<(NodeAttr, Duration), Errno> {
+        let node = self.node(id)?;
+        // What is open keeps its own content, so it keeps its own attributes too.
+        let own = |node: &Node| if node.opens > 0 { Ok((node.attr, Duration::ZERO)) } else { Err(Errno::STALE) };
+        if node.superseded {
+            return own(&node);
+        }
+        let asked = Instant::now();
+        match self.client.get_attr(node.file_id).await {
+            Ok(attr) if self.nodes.refresh(id, &attr, asked) => {
+                let until = super::node_table::valid_until(&attr, asked);
+                Ok((super::node_table::node_attr(&attr), self.valid_for(until)))
+            }
+            Ok(_) => {
+                self.grants.remove(id);
+                own(&node)
+            }
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Stale) && node.opens > 0 => own(&node),
+            Err(error) => Err(self.failed("stat", id, &error)),
+        }
+    }
+
+    async fn open(&self, id: u64, flags: u32) -> Result<Opened, Errno> {
+        if flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
+            return Err(Errno::ROFS);
+        }
+        let node = self.node(id)?;
+        if node.version.0 == 0 {
+            return Err(Errno::ISDIR);
+        }
+        // The kernel looks the name up again and opens the node of the new version.
+        if node.superseded {
+            return Err(Errno::STALE);
+        }
+        let grant = self.grant(id, &node).await?;
+        let file = self.client.open_granted(grant);
+        self.nodes.update(id, |node| node.opens += 1);
+        let handle = self.files.insert(OpenNode { node: id, file });
+        // The content of a node never changes, so its pages may always stay.
+        let mut bits = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+        if flags & libc::O_DIRECT as u32 != 0 {
+            bits = FOPEN_DIRECT_IO | FOPEN_NOFLUSH;
+        }
+        Ok(Opened { handle, flags: bits, backing_id: None })
+    }
+
+    async fn read(&self, id: u64, handle: u64, offset: u64, size: u32) -> Result<Content, Errno> {
+        let open = self.files.get(handle).ok_or(Errno::BADF)?;
+        match open.file.read(offset, size).await {
+            Ok(bytes) => Ok(Content::Memory(bytes.into_bytes())),
+            Err(error) => {
+                if error.kind == ErrorKind::Stale {
+                    self.supersede(id);
+                    tracing::info!(path = %self.nodes.path(id), file_id = open.file.attr().file_id,
+                        "the file changed while it was open, its readers get ESTALE: {error}");
+                }
+                Err(self.failed("read", id, &error))
+            }
+        }
+    }
+
+    fn release(&self, handle: u64) {
+        if let Some(open) = self.files.remove(handle) {
+            self.nodes.update(open.node, |node| node.opens = node.opens.saturating_sub(1));
+        }
+    }
+
+    async fn open_dir(&self, id: u64) -> Result<Opened, Errno> {
+        let node = self.node(id)?;
+        if node.version.0 != 0 {
+            return Err(Errno::NOTDIR);
+        }
+        let handle = self.directories.insert(Directory::new(node.file_id));
+        Ok(Opened { handle, flags: 0, backing_id: None })
+    }
+
+    async fn read_dir(&self, id: u64, handle: u64, offset: u64, buffer: &mut DirBuffer) -> Result<(), Errno> {
+        let directory = self.directories.get(handle).ok_or(Errno::BADF)?;
+        let mut at = offset;
+        if at < DOTS {
+            let node = self.node(id)?;
+            let parent_ino = self.nodes.with(node.parent, |parent| parent.file_id.0).unwrap_or(node.file_id.0);
+            for (name, ino) in [(&b"."[..], node.file_id.0), (b"..", parent_ino)].into_iter().skip(at as usize) {
+                if !buffer.fits(name) {
+                    return Ok(());
+                }
+                at += 1;
+                let dot = Entry { node: 0, attr: NodeAttr { ino, ..node.attr }, valid: Duration::ZERO };
+                buffer.push(name, &dot, at);
+            }
+        }
+        let tail = || directory.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = at - DOTS;
+        let mut previous = Some(*tail()).filter(|(offset, _)| *offset == at).map(|(_, node)| node);
+        let fill = |slice: super::directory::Slice<'_>| {
+            for listed in slice.entries {
+                if !buffer.fits(&listed.name) {
+                    break;
+                }
+                at += 1;
+                if buffer.plus() {
+                    let entry = self.entry(id, &listed.name, &listed.attr, slice.asked);
+                    buffer.push(&listed.name, &entry, at);
+                    if let Some(previous) = previous {
+                        self.nodes.update(previous, |node| node.next = entry.node);
+                    }
+                    previous = Some(entry.node);
+                } else {
+                    let attr = super::node_table::node_attr(&listed.attr);
+                    buffer.push(&listed.name, &Entry { node: 0, attr, valid: Duration::ZERO }, at);
+                }
+            }
+            if let Some(node) = previous {
+                *tail() = (at, node);
+            }
+        };
+        directory.read(&self.client, first, offset == 0, fill).await.map_err(|error| self.failed("listing", id, &error))
+    }
+
+    fn release_dir(&self, handle: u64) {
+        self.directories.remove(handle);
+    }
+
+    async fn stat_fs(&self) -> Result<StatFs, Errno> {
+        self.capacity().await.map_err(|error| self.failed("statfs", ROOT_NODE, &error))
+    }
+
+    async fn get_xattr(&self, id: u64, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let node = self.node(id)?;
+        if name != CACHED_XATTR || node.version.0 == 0 {
+            return Err(Errno::NODATA);
+        }
+        self.cached_text(&node).await.map_err(|error| self.failed("getxattr", id, &error))
+    }
+
+    async fn list_xattr(&self, id: u64) -> Result<Vec<u8>, Errno> {
+        let node = self.node(id)?;
+        Ok(if node.version.0 == 0 { Vec::new() } else { [CACHED_XATTR, b"\0"].concat() })
+    }
+}

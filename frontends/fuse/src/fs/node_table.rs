@@ -1,0 +1,359 @@
+//! Node ids: what the kernel calls an inode is one version of one file here. Shared by the session's threads.
+//!
+//! Invariants: a node id stands for one (FileId, Version) for ever and is never reused; of the nodes of one file only
+//! the newest is live, the others are superseded and stay until the kernel forgets them; the root is node 1 and stays.
+
+use crate::handler::NodeAttr;
+use crate::wire::ROOT_NODE;
+use forebay_base::{FileId, Version};
+use forebay_client::message::namespace::{Attr, KIND_DIRECTORY};
+use hashbrown::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A node as it is known now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// Which file; `st_ino`.
+    pub file_id: FileId,
+    /// Which content of it; 0 for a directory.
+    pub version: Version,
+    /// Attributes as last heard.
+    pub attr: NodeAttr,
+    /// Where the name below was last seen.
+    pub parent: u64,
+    /// Its last name, for people.
+    pub name: Box<[u8]>,
+    /// The node behind it in its directory's order, as last listed; 0 if unknown.
+    pub next: u64,
+    /// Until when the attributes may be believed; none means for ever.
+    pub valid_until: Option<Instant>,
+    /// A newer version of the file is known.
+    pub superseded: bool,
+    /// Open handles.
+    pub opens: u32,
+    lookups: u64,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct NodeTable(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    nodes: HashMap<u64, Node>,
+    live: HashMap<FileId, u64>,
+    next_id: u64,
+}
+
+const S_IFDIR: u32 = 0o040_000;
+const S_IFREG: u32 = 0o100_000;
+/// Programs that ask `st_blksize` read in pieces of this.
+const PREFERRED_IO_BYTES: u32 = 512 << 10;
+
+/// The kernel's view of the master's attributes.
+pub(super) fn node_attr(attr: &Attr) -> NodeAttr {
+    let directory = attr.kind == KIND_DIRECTORY;
+    NodeAttr {
+        ino: attr.file_id,
+        size: if directory { 4096 } else { attr.size },
+        mtime_ms: attr.mtime_ms,
+        mode: (attr.mode & 0o7777) | if directory { S_IFDIR } else { S_IFREG },
+        nlink: attr.nlink.max(1),
+        uid: attr.uid,
+        gid: attr.gid,
+        preferred_io_bytes: PREFERRED_IO_BYTES,
+    }
+}
+
+/// When attributes that were asked for at `asked` end; none for never.
+pub(super) fn valid_until(attr: &Attr, asked: Instant) -> Option<Instant> {
+    match attr.valid_for_ms {
+        u64::MAX => None,
+        ms => asked.checked_add(Duration::from_millis(ms)),
+    }
+}
+
+impl Default for NodeTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NodeTable {
+    /// A table that knows the root.
+    #[must_use]
+    pub fn new() -> Self {
+        let attr = NodeAttr {
+            ino: FileId::ROOT.0,
+            size: 4096,
+            mtime_ms: 0,
+            mode: S_IFDIR | 0o755,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            preferred_io_bytes: PREFERRED_IO_BYTES,
+        };
+        let root = Node {
+            file_id: FileId::ROOT,
+            version: Version(0),
+            attr,
+            parent: ROOT_NODE,
+            name: Box::default(),
+            next: 0,
+            valid_until: Some(Instant::now()),
+            superseded: false,
+            opens: 0,
+            lookups: 1,
+        };
+        let nodes = HashMap::from([(ROOT_NODE, root)]);
+        let live = HashMap::from([(FileId::ROOT, ROOT_NODE)]);
+        Self(Mutex::new(State { nodes, live, next_id: ROOT_NODE + 1 }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node of what the master just said, counted as looked up once. Another version than the live one gets a
+    /// node of its own, and the old node is superseded.
+    pub fn look_up(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> u64 {
+        let (file_id, version) = (FileId(attr.file_id), Version(attr.version));
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(id) = state.live.get(&file_id)
+            && let Some(node) = state.nodes.get_mut(id)
+        {
+            if node.version == version {
+                node.lookups += 1;
+                // The master's word counts, whatever a worker or an earlier answer said.
+                node.superseded = false;
+                node.attr = node_attr(attr);
+                node.valid_until = valid_until(attr, asked);
+                if *id != ROOT_NODE && (node.parent != parent || *node.name != *name) {
+                    (node.parent, node.name) = (parent, name.into());
+                }
+                return *id;
+            }
+            node.superseded = true;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let node = Node {
+            file_id,
+            version,
+            attr: node_attr(attr),
+            parent,
+            name: name.into(),
+            next: 0,
+            valid_until: valid_until(attr, asked),
+            superseded: false,
+            opens: 0,
+            lookups: 1,
+        };
+        state.nodes.insert(id, node);
+        state.live.insert(file_id, id);
+        id
+    }
+
+    /// Takes lookups back; a node without any goes.
+    pub fn forget(&self, id: u64, lookups: u64) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(node) = state.nodes.get_mut(&id) else { return };
+        node.lookups = node.lookups.saturating_sub(lookups);
+        if node.lookups == 0 && id != ROOT_NODE {
+            let file_id = node.file_id;
+            state.nodes.remove(&id);
+            if state.live.get(&file_id) == Some(&id) {
+                state.live.remove(&file_id);
+            }
+        }
+    }
+
+    /// A node as it is now.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Node> {
+        self.state().nodes.get(&id).cloned()
+    }
+
+    /// Looks at a node without copying it.
+    pub fn with<R>(&self, id: u64, look: impl FnOnce(&Node) -> R) -> Option<R> {
+        self.state().nodes.get(&id).map(look)
+    }
+
+    /// Changes a node.
+    pub(super) fn update(&self, id: u64, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = self.state().nodes.get_mut(&id) {
+            change(node);
+        }
+    }
+
+    /// Takes new attributes of the same content in; another version supersedes the node. True when it is live.
+    pub fn refresh(&self, id: u64, attr: &Attr, asked: Instant) -> bool {
+        let mut state = self.state();
+        let Some(node) = state.nodes.get_mut(&id) else { return false };
+        if node.superseded || node.version != Version(attr.version) {
+            node.superseded = true;
+            return false;
+        }
+        node.attr = node_attr(attr);
+        node.valid_until = valid_until(attr, asked);
+        true
+    }
+
+    /// Nodes of files behind this one in its directory's order, itself first.
+    #[must_use]
+    pub fn following(&self, id: u64, count: usize) -> Vec<(u64, FileId, Version)> {
+        let state = self.state();
+        let mut found = Vec::with_capacity(count);
+        let mut next = id;
+        // Directories between files are stepped over, but not without end.
+        for _ in 0..count * 2 {
+            let Some(node) = state.nodes.get(&next) else { break };
+            if node.version.0 != 0 && !node.superseded {
+                found.push((next, node.file_id, node.version));
+            }
+            next = node.next;
+            if found.len() == count || next == 0 || next == id {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The path by which a node was last seen, for people.
+    #[must_use]
+    pub fn path(&self, id: u64) -> String {
+        const DEPTH_MAX: usize = 256;
+        let state = self.state();
+        let mut names = Vec::new();
+        let mut at = id;
+        for _ in 0..DEPTH_MAX {
+            match state.nodes.get(&at) {
+                Some(node) if at != ROOT_NODE => {
+                    names.push(String::from_utf8_lossy(&node.name).into_owned());
+                    at = node.parent;
+                }
+                Some(_) => break,
+                None => {
+                    names.push("...".into());
+                    break;
+                }
+            }
+        }
+        names.reverse();
+        format!("/{}", names.join("/"))
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().nodes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn attr(file_id: u64, version: u64) -> Attr {
+        Attr {
+            file_id,
+            version,
+            size: 1,
+            mtime_ms: 0,
+            block_bytes: 1,
+            page_bytes: 1,
+            mode: 0o444,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            mount_id: 1,
+            kind: 1,
+            valid_for_ms: 1000,
+        }
+    }
+
+    #[test]
+    fn a_new_version_is_a_new_node_and_the_old_one_stays_until_forgotten() {
+        let table = NodeTable::new();
+        let now = Instant::now();
+        let old = table.look_up(1, b"f", &attr(9, 1), now);
+        assert_eq!(table.look_up(1, b"f", &attr(9, 1), now), old);
+        let new = table.look_up(1, b"f", &attr(9, 2), now);
+        assert_ne!(old, new);
+        assert!(table.get(old).unwrap().superseded && !table.get(new).unwrap().superseded);
+        assert_eq!(table.get(old).unwrap().attr.ino, table.get(new).unwrap().attr.ino);
+        table.forget(old, 2);
+        assert!(table.get(old).is_none());
+        assert_eq!(table.look_up(1, b"f", &attr(9, 2), now), new);
+        assert!(!table.refresh(new, &attr(9, 3), now) && table.get(new).unwrap().superseded);
+        table.forget(1, u64::MAX);
+        assert!(table.get(1).is_some());
+    }
+
+    #[test]
+    fn followers_are_the_live_files_behind_a_node() {
+        let table = NodeTable::new();
+        let now = Instant::now();
+        let ids: Vec<u64> = (10..16).map(|file| table.look_up(1, b"f", &attr(file, 1), now)).collect();
+        for pair in ids.windows(2) {
+            table.update(pair[0], |node| node.next = pair[1]);
+        }
+        table.look_up(1, b"f", &attr(12, 2), now);
+        let files: Vec<u64> = table.following(ids[0], 4).iter().map(|(_, file, _)| file.0).collect();
+        assert_eq!(files, [10, 11, 13, 14]);
+    }
+
+    #[test]
+    fn paths_are_for_people() {
+        let table = NodeTable::new();
+        let now = Instant::now();
+        let dir = table.look_up(1, b"data", &attr(5, 0), now);
+        let file = table.look_up(dir, b"a.bin", &attr(6, 1), now);
+        assert_eq!(table.path(file), "/data/a.bin");
+        assert_eq!(table.path(1), "/");
+        table.forget(dir, 1);
+        assert_eq!(table.path(file), "/.../a.bin");
+    }
+
+    proptest! {
+        /// Against a model that keeps (file, version) -> lookups: ids are unique, counts right, nothing leaks.
+        #[test]
+        fn it_behaves_like_a_list_of_nodes(steps in proptest::collection::vec((0u8..2, 2u64..6, 1u64..4), 1..200)) {
+            let table = NodeTable::new();
+            let now = Instant::now();
+            let mut model: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
+            let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+            for (action, file, number) in steps {
+                if action == 0 {
+                    let id = table.look_up(1, b"f", &attr(file, number), now);
+                    let entry = model.entry(id).or_insert((file, number, 0));
+                    prop_assert_eq!((entry.0, entry.1), (file, number));
+                    entry.2 += 1;
+                    newest.insert(file, id);
+                } else if let Some((&id, &(file, _, lookups))) = model.iter().nth(file as usize % model.len().max(1)) {
+                    let taken = number.min(lookups);
+                    table.forget(id, taken);
+                    if taken == lookups {
+                        model.remove(&id);
+                        if newest.get(&file) == Some(&id) {
+                            newest.remove(&file);
+                        }
+                    } else if let Some(entry) = model.get_mut(&id) {
+                        entry.2 -= taken;
+                    }
+                }
+                prop_assert_eq!(table.count(), model.len() + 1);
+                for (id, (file, version, lookups)) in &model {
+                    let node = table.get(*id).expect("the model has it");
+                    prop_assert_eq!((node.file_id.0, node.version.0, node.lookups), (*file, *version, *lookups));
+                    prop_assert_eq!(node.superseded, newest.get(file) != Some(id));
+                }
+            }
+        }
+    }
+}
