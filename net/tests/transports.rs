@@ -1,5 +1,6 @@
 //! Real sockets: the tokio client against the tokio server and against the glommio server, over TCP and Unix sockets,
 //! and raw bytes against both servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use forebay_base::{ClusterId, ErrorKind, KindError, limits};

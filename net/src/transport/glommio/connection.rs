@@ -9,7 +9,7 @@ use crate::handshake::{ServerHandshake, fresh_nonce};
 use crate::message::handshake::{Hello, Prove, Role};
 use crate::message::{Empty, Message, Op, Wire};
 use crate::transport::reply;
-use crate::transport::{HANDSHAKE_TIMEOUT, IN_FLIGHT_MAX, deadline_of, next_connection_id};
+use crate::transport::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, IN_FLIGHT_MAX, deadline_of, next_connection_id};
 use crate::{Flags, Identity, NetError, Peer};
 use forebay_base::{ErrorKind, KindError};
 use futures::channel::mpsc;
@@ -17,6 +17,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, SinkExt, StreamExt, TryStream
 use rkyv::util::AlignedVec;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Finished replies that wait for the writer.
 const QUEUE_FRAMES: usize = 16;
@@ -77,6 +78,15 @@ where
     };
     // Polled in this order: all that is ready has been queued before the writer looks.
     futures::future::try_join(running, writing).await.map(|_| ())
+}
+
+/// Tells a client that there are too many already.
+pub(super) async fn turn_away<T: AsyncWrite + Unpin>(stream: T, address: &str) {
+    let message = format!("{CONNECTIONS_MAX} connections are open already");
+    let mut writer = FrameWriter::new(stream, address.into());
+    let refusal = send(&mut writer, Op::Hello, 0, Err(KindError::new(ErrorKind::Overloaded, message)));
+    // Small enough for the socket's own buffer; if not, the client sees the connection close.
+    let _ = glommio::timer::timeout(Duration::from_millis(10), async { Ok(refusal.await) }).await;
 }
 
 fn check_request(frame: &Frame) -> Result<(), NetError> {

@@ -1,6 +1,6 @@
 //! A shard's server: its TCP port, its Unix socket, one local task per connection.
 
-use super::connection::serve;
+use super::connection::{serve, turn_away};
 use super::{ShardService, listener};
 use crate::transport::socket_path::{self, SocketFile};
 use crate::transport::{CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, listen_error};
@@ -117,8 +117,9 @@ async fn accept<S: ShardService>(
                 tracing::warn!(%error, "cannot accept a connection");
                 glommio::timer::sleep(Duration::from_millis(100)).await;
             }
-            Some(Ok(Accepted { address, .. })) if connections.len() >= CONNECTIONS_MAX => {
+            Some(Ok(Accepted { stream, address, .. })) if connections.len() >= CONNECTIONS_MAX => {
                 tracing::warn!(%address, "refused a connection: {CONNECTIONS_MAX} are open");
+                turn_away(stream, &address).await;
             }
             Some(Ok(Accepted { stream, address, is_unix })) => {
                 let (identity, service) = (identity.clone(), service.clone());
