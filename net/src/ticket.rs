@@ -60,3 +60,45 @@ pub fn verify(bytes: &[u8], key: &VerifyingKey, now_unix_ms: u64) -> Result<Tick
     }
     Ok(ticket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            file_id: 1,
+            version: 2,
+            mount_id: 3,
+            page_bytes: 1 << 20,
+            block_bytes: 256 << 20,
+            size: 5,
+            store_key: "a/b".into(),
+            fingerprint: "etag:x".into(),
+            feed_position: 6,
+            expires_unix_ms: 1000,
+        }
+    }
+
+    #[test]
+    fn only_the_masters_living_tickets_pass() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let signed = sign(&ticket(), &key);
+        assert_eq!(verify(&signed, &key.verifying_key(), 999), Ok(ticket()));
+        let refused = |bytes: &[u8], key: &SigningKey, now| {
+            let error = verify(bytes, &key.verifying_key(), now).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::TicketRequired);
+            error.message
+        };
+        assert_eq!(refused(&signed, &key, 1010), "ticket: expired 10 ms ago");
+        assert!(refused(&signed, &SigningKey::from_bytes(&[8; 32]), 0).contains("signature"));
+        assert!(refused(&[], &key, 0).contains("got 0 bytes"));
+        for at in 0..signed.len() {
+            let mut bad = signed.clone();
+            bad[at] ^= 1;
+            refused(&bad, &key, 0);
+        }
+        let endless = Ticket { page_bytes: 0, ..ticket() };
+        assert!(refused(&sign(&endless, &key), &key, 0).contains("sizes"));
+    }
+}
