@@ -10,6 +10,9 @@ use tokio::io::unix::AsyncFd;
 /// `_IOR(229, 0, uint32_t)`.
 const FUSE_DEV_IOC_CLONE: libc::c_ulong = 0x8004_e500;
 
+/// What to wait for: requests, and the end of the mount, which is an error condition only.
+pub(crate) const WAKES: Interest = Interest::READABLE.add(Interest::ERROR);
+
 /// Opens the device, not blocking.
 pub(crate) fn open() -> Result<OwnedFd, FuseError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -34,6 +37,6 @@ pub(crate) fn clone(session: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
 pub(crate) fn watch(descriptor: OwnedFd) -> Result<AsyncFd<OwnedFd>, FuseError> {
     // SAFETY: an `OwnedFd` always gives the same descriptor and keeps it open until it is dropped, which the `AsyncFd`
     // that owns it does after it has deregistered.
-    let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    let registered = unsafe { AsyncFd::register_with_interest(descriptor, WAKES) };
     registered.map_err(|error| FuseError::system("cannot wait for /dev/fuse", std::io::Error::from(error)))
 }

@@ -209,7 +209,7 @@ fn thread_main<H: Handler>(descriptor: OwnedFd, handler: Arc<H>, interrupts: Arc
         loop {
             let mut ready = lane
                 .descriptor
-                .readable()
+                .ready(device::WAKES)
                 .await
                 .map_err(|error| FuseError::system("cannot wait for /dev/fuse", error))?;
             loop {
