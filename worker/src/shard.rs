@@ -77,13 +77,17 @@ pub(crate) fn start(
     let shard = config.shard;
     std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
         let told = events.clone();
-        let result = catch_unwind(AssertUnwindSafe(|| on_executor(config, commands, events)));
-        let result = result.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(format!("panic: {text}"))
-        });
+        let result = guarded(|| on_executor(config, commands, events));
         let _ = told.send(Event::Ended { shard, result });
+    })
+}
+
+/// A panic as an error.
+fn guarded(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(format!("panic: {text}"))
     })
 }
 
@@ -182,5 +186,23 @@ async fn obey(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_any_task_of_a_core_ends_it_and_is_told() {
+        let result = guarded(|| {
+            let executor = LocalExecutorBuilder::new(Placement::Unbound).make().expect("an executor");
+            executor.run(async {
+                glommio::spawn_local(async { panic!("boom {}", 7) }).detach();
+                glommio::timer::sleep(Duration::from_secs(20)).await;
+                Ok(())
+            })
+        });
+        assert_eq!(result, Err("panic: boom 7".to_string()));
     }
 }

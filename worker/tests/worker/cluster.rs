@@ -167,6 +167,16 @@ impl Cluster {
         self.next_heartbeat().await;
     }
 
+    /// Makes the master forget the worker.
+    pub(crate) fn forget_worker(&self) -> WorkerInfo {
+        self.master.registered.lock().unwrap().take().expect("a worker is there")
+    }
+
+    /// The worker that the master knows.
+    pub(crate) fn registered(&self) -> Option<WorkerInfo> {
+        self.master.registered.lock().unwrap().clone()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("worker.log")
     }

@@ -97,6 +97,15 @@ async fn less_room_than_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_the_master_forgot_registers_again() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let before = cluster.forget_worker();
+    cluster.next_heartbeat().await;
+    assert_eq!(cluster.registered(), Some(before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waits_for_its_master_and_ends_when_told_meanwhile() {
     let mut cluster = Cluster::new().await;
     cluster.end_master().await;
