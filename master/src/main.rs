@@ -1,0 +1,32 @@
+//! `forebay-master`: runs one master. Exit code 0 after SIGTERM or SIGINT, 1 when it could not start or go on, 2 for a
+//! bad configuration.
+
+use forebay_base::settings::{Start, command_line};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let about = "the namespace, the journal and the mount table of a Forebay cluster";
+    match command_line("forebay-master", about, std::env::args().skip(1), std::env::vars()) {
+        Start::Print(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Start::Refuse(text) => {
+            eprintln!("{text}");
+            ExitCode::from(2)
+        }
+        Start::Run(loaded) => {
+            if let Err(problem) = forebay_base::log::install(&loaded.settings.log) {
+                eprintln!("{problem}");
+                return ExitCode::from(2);
+            }
+            match forebay_master::run(loaded.settings) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("forebay-master: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One mount as this master runs it: its record, its open store, and whether that store answers.
+
+use crate::freshness::Bound;
+use crate::namespace::MountRecord;
+use forebay_base::{ErrorKind, KindError};
+use forebay_net::message::namespace::MountInfo;
+use forebay_ufs::{StoreError, UnderStore};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After a failure the store is left alone this long.
+const REST: Duration = Duration::from_millis(1500);
+/// One log line per this long while a store is away.
+const LOG_EACH: Duration = Duration::from_secs(10);
+
+/// How secrets are shown.
+const HIDDEN: &str = "***";
+
+#[derive(Default)]
+struct Trouble {
+    message: String,
+    rest_until: Option<Instant>,
+    logged: Option<Instant>,
+}
+
+/// A mount.
+pub(crate) struct MountState {
+    pub(crate) record: MountRecord,
+    pub(crate) bound: Bound,
+    store: Result<Arc<dyn UnderStore>, KindError>,
+    trouble: Mutex<Trouble>,
+}
+
+/// Whether an error means that the store is away, not that it said no.
+pub(crate) fn is_outage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Overloaded)
+}
+
+impl MountState {
+    pub(crate) fn new(record: MountRecord, store: Result<Arc<dyn UnderStore>, StoreError>) -> Self {
+        let store = store.map_err(|error| KindError::new(ErrorKind::Unavailable, error.to_string()));
+        let trouble = match &store {
+            Ok(_) => Trouble::default(),
+            Err(error) => Trouble { message: error.message.clone(), ..Trouble::default() },
+        };
+        Self { bound: Bound::from_ms(record.freshness_ms), record, store, trouble: Mutex::new(trouble) }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn store(&self) -> Result<Arc<dyn UnderStore>, KindError> {
+        self.store.clone()
+    }
+
+    /// Whether the store did not answer last time.
+    pub(crate) fn in_trouble(&self) -> bool {
+        !self.trouble().message.is_empty()
+    }
+
+    /// Fails while the store is left alone after a failure.
+    pub(crate) fn may_ask(&self) -> Result<(), KindError> {
+        let trouble = self.trouble();
+        match trouble.rest_until {
+            Some(until) if Instant::now() < until => {
+                Err(KindError::new(ErrorKind::Unavailable, trouble.message.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of what the store said.
+    pub(crate) fn heard<T>(&self, result: Result<T, StoreError>) -> Result<T, KindError> {
+        match result {
+            Err(error) if is_outage(error.kind) => {
+                self.failed(error.to_string());
+                Err(KindError::new(ErrorKind::Unavailable, error.to_string()))
+            }
+            Err(error) => {
+                self.answered();
+                Err(KindError::new(error.kind, error.to_string()))
+            }
+            Ok(value) => {
+                self.answered();
+                Ok(value)
+            }
+        }
+    }
+
+    fn answered(&self) {
+        let mut trouble = self.trouble();
+        if !trouble.message.is_empty() {
+            tracing::info!("store {} of mount {} answers again", self.record.uri, self.record.path);
+            *trouble = Trouble::default();
+        }
+    }
+
+    /// The store did not answer.
+    pub(crate) fn failed(&self, message: String) {
+        let mut trouble = self.trouble();
+        let now = Instant::now();
+        if trouble.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_EACH) {
+            tracing::warn!(
+                "store {} of mount {} does not answer, serving what is known: {message}",
+                self.record.uri,
+                self.record.path
+            );
+            trouble.logged = Some(now);
+        }
+        trouble.rest_until = Some(now + REST);
+        trouble.message = message;
+    }
+
+    /// What people see of it.
+    pub(crate) fn info(&self) -> MountInfo {
+        let shown = |(name, value): &(String, String)| {
+            let value = if forebay_ufs::is_secret_option(name) { HIDDEN.to_string() } else { value.clone() };
+            (name.clone(), value)
+        };
+        MountInfo {
+            mount_id: self.record.mount_id,
+            path: self.record.path.clone(),
+            uri: self.record.uri.clone(),
+            options: self.record.options.iter().map(shown).collect(),
+            freshness_ms: self.record.freshness_ms,
+            readonly: self.record.readonly,
+            trouble: self.trouble().message.clone(),
+        }
+    }
+}

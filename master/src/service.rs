@@ -1,0 +1,206 @@
+//! Routes calls to what answers them, and checks who may call what.
+
+use crate::cores::Cores;
+use crate::feed::Feed;
+use crate::journal::Journal;
+use crate::members::Members;
+use crate::metrics::MasterMetrics;
+use crate::mounts::Mounts;
+use crate::tree::Tree;
+use forebay_base::{ErrorKind, FileId, KindError, limits};
+use forebay_net::message::cluster::{
+    GetClusterMap, GetMountStore, Heartbeat, HeartbeatReply, LiveVersions, LiveVersionsReply, MountStore,
+    RegisterWorker, Report, ReportReply,
+};
+use forebay_net::message::handshake::Role;
+use forebay_net::message::namespace::{
+    AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead, OpenReadReply,
+    ReadDir, Resolve, Unmount,
+};
+use forebay_net::message::{Empty, Wire};
+use forebay_net::transport::tokio::Service;
+use forebay_net::{Op, Peer, decode};
+use rkyv::util::AlignedVec;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server calls.
+pub(crate) struct MasterService {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) cores: Arc<Cores>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) metrics: Arc<MasterMetrics>,
+    pub(crate) cluster_id: u128,
+}
+
+impl Service for MasterService {
+    fn call(
+        &self,
+        peer: Arc<Peer>,
+        op: Op,
+        body: AlignedVec,
+        _deadline: Duration,
+    ) -> impl Future<Output = Result<AlignedVec, KindError>> + Send {
+        self.answer(peer, op, body)
+    }
+}
+
+/// The caller's role must be `want`; without a secret anyone on this host can claim one.
+fn require(peer: &Peer, want: Role, op: Op) -> Result<(), KindError> {
+    if peer.role == want {
+        return Ok(());
+    }
+    let message = format!("{op:?}: the role {:?} may not do this, want {want:?}", peer.role);
+    Err(KindError::new(ErrorKind::Denied, message))
+}
+
+fn bounded(count: usize, op: Op) -> Result<(), KindError> {
+    if count <= limits::BATCH_MAX {
+        return Ok(());
+    }
+    let message = format!("{op:?}: got {count} items, want at most {}", limits::BATCH_MAX);
+    Err(KindError::new(ErrorKind::Invalid, message))
+}
+
+fn ids(raw: &[u64]) -> Vec<FileId> {
+    raw.iter().copied().map(FileId).collect()
+}
+
+impl MasterService {
+    async fn answer(&self, peer: Arc<Peer>, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
+        self.metrics.requests.add(1);
+        if !self.journal.is_leader() {
+            return Err(KindError::new(ErrorKind::NotLeader, "this master does not lead, ask another or try again"));
+        }
+        match op {
+            Op::Lookup => {
+                let request: Lookup = decode(&body)?;
+                Ok(self.tree.lookup(FileId(request.parent), &request.name).await?.to_bytes())
+            }
+            Op::GetAttr => {
+                let request: GetAttr = decode(&body)?;
+                bounded(request.file_ids.len(), op)?;
+                let attrs = self.tree.attrs(&ids(&request.file_ids)).await?;
+                let attrs = attrs.into_iter().map(|result| match result {
+                    Ok(attr) => AttrResult { status: 0, attr: Some(attr), message: String::new() },
+                    Err(error) => AttrResult { status: error.kind.code(), attr: None, message: error.message },
+                });
+                Ok(GetAttrReply { attrs: attrs.collect() }.to_bytes())
+            }
+            Op::ReadDir => {
+                let request: ReadDir = decode(&body)?;
+                let part = self.tree.read_dir(FileId(request.directory), &request.after, request.entries_max);
+                Ok(part.await?.to_bytes())
+            }
+            Op::OpenRead => {
+                let request: OpenRead = decode(&body)?;
+                bounded(request.files.len(), op)?;
+                Ok(OpenReadReply { files: self.tree.open_read(&request.files).await? }.to_bytes())
+            }
+            Op::Resolve => {
+                let request: Resolve = decode(&body)?;
+                Ok(self.tree.resolve(&request.path).await?.to_bytes())
+            }
+            Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(&peer, op, &body).await,
+            _ => self.answer_cluster(&peer, op, &body).await,
+        }
+    }
+
+    async fn answer_mounts(&self, peer: &Peer, op: Op, body: &[u8]) -> Result<AlignedVec, KindError> {
+        match op {
+            Op::Mount => {
+                require(peer, Role::Admin, op)?;
+                let request: Mount = decode(body)?;
+                Ok(self.mounts.mount(request).await?.to_bytes())
+            }
+            Op::Unmount => {
+                require(peer, Role::Admin, op)?;
+                let request: Unmount = decode(body)?;
+                self.mounts.unmount(request).await?;
+                Ok(Empty::default().to_bytes())
+            }
+            Op::ListMounts => {
+                let _: ListMounts = decode(body)?;
+                Ok(ListMountsReply { mounts: self.mounts.list() }.to_bytes())
+            }
+            _ => {
+                let request: HoldMounts = decode(body)?;
+                bounded(request.open_files.len(), op)?;
+                self.mounts.hold(request);
+                Ok(Empty::default().to_bytes())
+            }
+        }
+    }
+
+    async fn answer_cluster(&self, peer: &Peer, op: Op, body: &[u8]) -> Result<AlignedVec, KindError> {
+        match op {
+            Op::GetClusterMap => {
+                let _: GetClusterMap = decode(body)?;
+                Ok(self.members.map().to_bytes())
+            }
+            Op::RegisterWorker => {
+                require(peer, Role::Worker, op)?;
+                let request: RegisterWorker = decode(body)?;
+                Ok(self.members.register(request)?.to_bytes())
+            }
+            Op::Heartbeat => {
+                require(peer, Role::Worker, op)?;
+                let request: Heartbeat = decode(body)?;
+                let part = self.feed.after(request.feed_position, limits::BATCH_MAX);
+                let (known, epoch) = self.members.heartbeat(request);
+                let reply = HeartbeatReply {
+                    epoch,
+                    known,
+                    events: part.events,
+                    feed_position: part.position,
+                    feed_reset: part.reset,
+                    mounts: self.mounts.ids(),
+                };
+                Ok(reply.to_bytes())
+            }
+            Op::GetMountStore => {
+                require(peer, Role::Worker, op)?;
+                let request: GetMountStore = decode(body)?;
+                let missing =
+                    || KindError::new(ErrorKind::NotFound, format!("mount {}: it does not exist", request.mount_id));
+                let mount = self.mounts.get(request.mount_id).ok_or_else(missing)?;
+                let store = MountStore { uri: mount.record.uri.clone(), options: mount.record.options.clone() };
+                Ok(store.to_bytes())
+            }
+            Op::LiveVersions => {
+                require(peer, Role::Worker, op)?;
+                let request: LiveVersions = decode(body)?;
+                bounded(request.file_ids.len(), op)?;
+                let versions = self.tree.live_versions(&ids(&request.file_ids)).await?;
+                Ok(LiveVersionsReply { versions }.to_bytes())
+            }
+            Op::Report => {
+                let _: Report = decode(body)?;
+                let counts = self.cores.read_all(crate::namespace::Partition::inode_count).await?;
+                let report = ReportReply {
+                    cluster_id: self.cluster_id,
+                    epoch: self.members.epoch(),
+                    inodes: counts.into_iter().sum(),
+                    journal_index: self.journal.applied_index(),
+                    master_resident_bytes: resident_bytes(),
+                    workers: self.members.report(),
+                    mounts: self.mounts.list(),
+                };
+                Ok(report.to_bytes())
+            }
+            _ => Err(KindError::new(ErrorKind::Unsupported, format!("{op:?}: a master does not answer this"))),
+        }
+    }
+}
+
+/// Resident memory of this process; 0 where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    kib * 1024
+}

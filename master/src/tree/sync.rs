@@ -1,0 +1,236 @@
+//! Brings the namespace to what a store has: one name, or all names of a directory in chunks. Only differences are
+//! journaled. Runs as flights on the serving runtime, the store calls on the store runtime.
+
+use super::{Found, Tree, name_of};
+use crate::mount_state::MountState;
+use crate::mounts::refused;
+use crate::namespace::{Command, Inode, Outcome, Removal, SyncDirectory, Upsert};
+use forebay_base::{ErrorKind, FileId, KindError, limits};
+use forebay_ufs::{ObjectMeta, StoreError, UnderStore};
+use hashbrown::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Most names in one command.
+const NAMES_MAX: usize = 1000;
+/// Tries of a command whose expectations were overtaken.
+const TRIES: usize = 16;
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= limits::NAME_BYTES_MAX
+        && name != b"."
+        && name != b".."
+        && !name.contains(&b'/')
+        && !name.contains(&0)
+}
+
+/// Whether the namespace lacks something of what the store has.
+fn differs(inode: &Inode, upsert: &Upsert) -> bool {
+    let now = (inode.kind, inode.size, inode.mtime_ms, inode.mode, inode.uid, inode.gid, &inode.fingerprint);
+    now != (upsert.kind, upsert.size, upsert.mtime_ms, upsert.mode, upsert.uid, upsert.gid, &upsert.fingerprint)
+}
+
+impl Tree {
+    /// Runs a store call on the store runtime and takes note of how it ended.
+    async fn ask<T, F>(&self, mount: &MountState, call: impl FnOnce(Arc<dyn UnderStore>) -> F) -> Result<T, KindError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let asked = self.store_runtime.spawn(call(mount.store()?)).await;
+        mount.heard(asked.map_err(|_| KindError::new(ErrorKind::Closed, "the master is shutting down"))?)
+    }
+
+    /// Proposes; `false` when it was overtaken. Refusals because a directory went away count as done.
+    async fn propose_sync(&self, sync: SyncDirectory) -> Result<bool, KindError> {
+        match self.journal.propose(Command::SyncDirectory(sync)).await? {
+            Outcome::Done { .. } => Ok(true),
+            Outcome::Retry => Ok(false),
+            Outcome::Refused { code, .. } if code == ErrorKind::NotFound.code() => Ok(true),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Asks the store for one name and records the difference.
+    pub(super) async fn sync_name(
+        self: Arc<Self>,
+        mount: Arc<MountState>,
+        parent: FileId,
+        name: Vec<u8>,
+    ) -> Result<(), KindError> {
+        let began = Instant::now();
+        let (directory, child) = self.name(parent, &name).await?;
+        let key = match &child {
+            Some(child) => Some(child.inode.store_key.clone()),
+            None => directory.inode.child_key(&name).filter(|_| is_name(&name)),
+        };
+        let Some(key) = key else { return Ok(()) };
+        self.metrics.store_stats.add(1);
+        let meta = match self.ask(&mount, move |store| async move { store.stat(&key).await }).await {
+            Ok(meta) => Some(meta),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+            Err(error) => return Err(error),
+        };
+        for _ in 0..TRIES {
+            let (directory, child) = self.name(parent, &name).await?;
+            let is_root = child.as_ref().is_some_and(|child| child.inode.mount_id != directory.inode.mount_id);
+            if is_root && meta.is_none() {
+                let message = format!("{}: the mount's own directory is gone", mount.record.uri);
+                mount.failed(message.clone());
+                return Err(KindError::new(ErrorKind::Unavailable, message));
+            }
+            let expected = child.as_ref().map_or(0, |child| child.id.0);
+            let mut sync =
+                SyncDirectory { directory: parent.0, upserts: Vec::new(), removals: Vec::new(), complete: false };
+            match (&meta, &child) {
+                (Some(meta), _) => {
+                    let upsert = self.defaults.upsert(&name, expected, meta);
+                    if child.as_ref().is_none_or(|child| differs(&child.inode, &upsert)) {
+                        sync.upserts.push(upsert);
+                    }
+                }
+                (None, Some(_)) => sync.removals.push(Removal { parent: parent.0, name: name.clone(), expected }),
+                (None, None) => {}
+            }
+            if sync.upserts.is_empty() && sync.removals.is_empty() {
+                if let Some(child) = child {
+                    self.freshness.set_asked(child.id, began);
+                }
+                return Ok(());
+            }
+            if self.propose_sync(sync).await? {
+                if let (_, Some(child)) = self.name(parent, &name).await? {
+                    self.freshness.set_asked(child.id, began);
+                }
+                return Ok(());
+            }
+        }
+        Err(KindError::new(ErrorKind::Overloaded, format!("directory {parent}: too many changes at once")))
+    }
+
+    /// Lists a directory in the store and records the differences.
+    pub(super) async fn sync_listing(self: Arc<Self>, mount: Arc<MountState>, id: FileId) -> Result<(), KindError> {
+        let began = Instant::now();
+        let directory = self.directory(id).await?;
+        let mut seen: HashSet<Vec<u8>> = HashSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let (key, from) = (directory.inode.store_key.clone(), after.take());
+            self.metrics.store_list_pages.add(1);
+            let page = self.ask(&mount, move |store| async move { store.list(&key, from.as_deref()).await }).await;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return self.listing_gone(&mount, &directory, error).await;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut chunk: Vec<ObjectMeta> = Vec::new();
+            for meta in page.entries {
+                if !is_name(meta.name.as_bytes()) {
+                    tracing::warn!("{}: \"{}\" is not a name, left out", mount.record.uri, meta.name);
+                } else if seen.insert(meta.name.as_bytes().to_vec()) {
+                    chunk.push(meta);
+                }
+                if chunk.len() == NAMES_MAX {
+                    self.sync_chunk(id, &std::mem::take(&mut chunk)).await?;
+                }
+            }
+            self.sync_chunk(id, &chunk).await?;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        self.remove_unseen(id, &seen, began).await?;
+        self.freshness.set_listed(id, began);
+        Ok(())
+    }
+
+    /// The store has no such directory: its parent forgets the name.
+    async fn listing_gone(
+        self: &Arc<Self>,
+        mount: &Arc<MountState>,
+        directory: &Found,
+        error: KindError,
+    ) -> Result<(), KindError> {
+        let name = name_of(directory, mount).into_bytes();
+        let parent = FileId(directory.inode.parent);
+        // An object store may know an empty mount only by its bucket.
+        if directory.inode.store_key.is_empty() && error.kind == ErrorKind::NotFound {
+            let check = self.ask(mount, |store| async move { store.check().await }).await;
+            if check.is_ok() {
+                self.remove_unseen(directory.id, &HashSet::new(), Instant::now()).await?;
+                self.freshness.set_listed(directory.id, Instant::now());
+                return Ok(());
+            }
+        }
+        Box::pin(Arc::clone(self).sync_name(Arc::clone(mount), parent, name)).await?;
+        Err(error)
+    }
+
+    async fn sync_chunk(&self, directory: FileId, metas: &[ObjectMeta]) -> Result<(), KindError> {
+        if metas.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            let names: Vec<Vec<u8>> = metas.iter().map(|meta| meta.name.as_bytes().to_vec()).collect();
+            let look = move |partition: &crate::namespace::Partition| {
+                names.iter().map(|name| partition.entry(directory, name).map(|entry| entry.file_id)).collect::<Vec<_>>()
+            };
+            let ids = self.cores.read(directory.partition(), look).await?;
+            let known: Vec<FileId> = ids.iter().flatten().copied().collect();
+            let mut known = self.inodes(&known).await?.into_iter();
+            let mut upserts = Vec::new();
+            for (meta, id) in metas.iter().zip(ids) {
+                let upsert = self.defaults.upsert(meta.name.as_bytes(), id.map_or(0, |id| id.0), meta);
+                let found = id.and_then(|_| known.next().flatten());
+                if found.is_none_or(|found| differs(&found.inode, &upsert)) {
+                    upserts.push(upsert);
+                }
+            }
+            if upserts.is_empty() {
+                return Ok(());
+            }
+            let sync = SyncDirectory { directory: directory.0, upserts, removals: Vec::new(), complete: false };
+            if self.propose_sync(sync).await? {
+                return Ok(());
+            }
+        }
+        Err(KindError::new(ErrorKind::Overloaded, format!("directory {directory}: too many changes at once")))
+    }
+
+    /// Removes the names that a complete listing, begun at `began`, did not show, and marks the directory as listed.
+    async fn remove_unseen(&self, directory: FileId, seen: &HashSet<Vec<u8>>, began: Instant) -> Result<(), KindError> {
+        let mut after = Vec::new();
+        loop {
+            let from = after.clone();
+            let look = move |partition: &crate::namespace::Partition| {
+                let names = partition.entries_after(directory, &from).take(NAMES_MAX);
+                names.map(|(name, entry)| (name.to_vec(), entry.file_id)).collect::<Vec<_>>()
+            };
+            let names = self.cores.read(directory.partition(), look).await?;
+            let end = names.len() < NAMES_MAX;
+            after = names.last().map(|(name, _)| name.clone()).unwrap_or_default();
+            let unseen = names.into_iter().filter(|(name, id)| {
+                // A name that a lookup found while the listing ran is newer than the listing.
+                !seen.contains(name) && self.freshness.asked(*id).is_none_or(|asked| asked < began)
+            });
+            let removals: Vec<Removal> =
+                unseen.map(|(name, id)| Removal { parent: directory.0, name, expected: id.0 }).collect();
+            let complete = end && self.inode(directory).await?.is_some_and(|found| !found.inode.listed);
+            if !removals.is_empty() || complete {
+                let sync = SyncDirectory { directory: directory.0, upserts: Vec::new(), removals, complete };
+                if !self.propose_sync(sync).await? {
+                    let message = format!("directory {directory}: it changed while it was listed, try again");
+                    return Err(KindError::new(ErrorKind::Overloaded, message));
+                }
+            }
+            if end {
+                return Ok(());
+            }
+        }
+    }
+}
