@@ -103,31 +103,34 @@ impl Grant {
 
     /// A ticket that is valid now; starts a renewal in the background when half its life is over.
     pub(crate) async fn ticket(self: &Arc<Self>, inner: &Arc<Inner>) -> Result<Arc<[u8]>, KindError> {
-        loop {
+        let seen = {
             let now = Instant::now();
-            let seen = {
-                let mut state = self.state();
-                if let Some(message) = &state.stale {
-                    return Err(self.stale_error(message));
-                }
-                if now < state.expires {
-                    if now >= state.renew_at && !state.renewal_runs {
-                        state.renewal_runs = true;
-                        let (grant, inner) = (self.clone(), inner.clone());
-                        tokio::spawn(async move {
-                            let seen = grant.state().ticket.clone();
-                            if let Err(error) = grant.renew(&inner, &seen).await {
-                                tracing::debug!(file_id = grant.attr.file_id, %error, "ticket not renewed yet");
-                            }
-                            grant.state().renewal_runs = false;
-                        });
-                    }
-                    return Ok(state.ticket.clone());
-                }
-                state.ticket.clone()
-            };
-            self.renew(inner, &seen).await?;
-        }
+            let mut state = self.state();
+            if let Some(message) = &state.stale {
+                return Err(self.stale_error(message));
+            }
+            if now >= state.renew_at && now < state.expires && !state.renewal_runs {
+                state.renewal_runs = true;
+                self.renew_behind(inner);
+            }
+            if now < state.expires {
+                return Ok(state.ticket.clone());
+            }
+            state.ticket.clone()
+        };
+        self.renew(inner, &seen).await?;
+        Ok(self.state().ticket.clone())
+    }
+
+    fn renew_behind(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let (grant, inner) = (self.clone(), inner.clone());
+        tokio::spawn(async move {
+            let seen = grant.state().ticket.clone();
+            if let Err(error) = grant.renew(&inner, &seen).await {
+                tracing::debug!(file_id = grant.attr.file_id, %error, "ticket not renewed yet");
+            }
+            grant.state().renewal_runs = false;
+        });
     }
 
     /// Fetches a new ticket unless somebody else has replaced `seen` meanwhile.

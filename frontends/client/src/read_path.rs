@@ -53,6 +53,7 @@ pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Pi
     let mut backoff = Backoff::new(inner.config.io_timeout);
     let block = BlockIndex((piece.offset / grant.attr().block_bytes).min(u64::from(u32::MAX)) as u32);
     let mut item_failures = 0;
+    grant.ticket(inner).await?;
     let mut last = KindError::new(ErrorKind::Unavailable, "the cluster has no worker");
     loop {
         let placed = inner.map.get();
