@@ -5,6 +5,8 @@
 //! `sync` returned without an error. No glommio type passes this module.
 
 mod buffer;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod glommio_disk;
 
 pub(crate) use buffer::{AlignedBuffer, ReadBytes};

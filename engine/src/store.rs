@@ -6,6 +6,8 @@
 
 mod commit;
 mod read;
+#[cfg(test)]
+mod tests;
 mod tiers;
 
 use crate::directory::{Departure, Directory, Recovered};

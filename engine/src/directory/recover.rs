@@ -14,8 +14,6 @@ use std::io;
 use std::rc::Rc;
 
 const READ_BYTES: usize = 1 << 20;
-/// Extent blocks and the like that a file system adds to a file.
-const METADATA_SLACK_BYTES: u64 = 64 << 10;
 
 /// What was found.
 pub(crate) struct Recovered {
@@ -38,9 +36,11 @@ impl Directory {
         }
         let lock = Self::take(&plain, &path, config)?;
         let sample = path.join(SUPERBLOCK);
-        let disk = GlommioDisk::open_directory(&sample)
-            .await
-            .map_err(|source| EngineError::Io { path: sample, verb: "read", source })?;
+        let disk = GlommioDisk::open_directory(&sample).await.map_err(|source| EngineError::Io {
+            path: sample,
+            verb: "read",
+            source,
+        })?;
         let capacity = directory.capacity_bytes;
         let opened = Directory::new(number, path, Rc::new(disk), config.page_bytes, capacity, Some(lock));
         Ok(opened.recover().await)
@@ -117,7 +117,10 @@ impl Directory {
                 let content = header.key.content();
                 let whole = large.get(&content).is_some_and(|entry| entry.length_bytes == header.key.size_bytes);
                 let large_enough = header.key.size_bytes > u64::from(page_bytes);
-                whole && large_enough && *keys.entry(content).or_insert(header.key) == header.key && seen.insert((content, header.block))
+                whole
+                    && large_enough
+                    && *keys.entry(content).or_insert(header.key) == header.key
+                    && seen.insert((content, header.block))
             });
             if intact.is_none() {
                 *dropped += count;
@@ -221,8 +224,9 @@ impl Directory {
     }
 
     async fn punch_gaps(&self, file: FileName, entry: &Entry, occupied: &[(u64, u64)]) -> io::Result<()> {
+        // Extent blocks count as allocated too; then there is little to punch and it costs little to try.
         let used: u64 = occupied.iter().map(|&(_, bytes)| bytes).sum();
-        if entry.allocated_bytes <= used + METADATA_SLACK_BYTES {
+        if entry.allocated_bytes <= used {
             return Ok(());
         }
         let end = entry.length_bytes.next_multiple_of(SECTOR_BYTES as u64);

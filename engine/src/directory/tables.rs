@@ -304,9 +304,12 @@ impl Tables {
     /// All pages of a large content.
     pub(crate) fn large_pages(&self, content: (FileId, Version)) -> Vec<PageKey> {
         let Some(file) = self.files.get(&content) else { return Vec::new() };
-        let headers = file.blocks.iter().filter_map(|(&block, &slot)| Some((block, self.headers[slot as usize].as_ref()?)));
+        let headers =
+            file.blocks.iter().filter_map(|(&block, &slot)| Some((block, self.headers[slot as usize].as_ref()?)));
         headers
-            .flat_map(|(block, header)| header.pages.iter().map(move |&(page, _)| block * BLOCK_PAGES + u32::from(page)))
+            .flat_map(|(block, header)| {
+                header.pages.iter().map(move |&(page, _)| block * BLOCK_PAGES + u32::from(page))
+            })
             .map(|page| PageKey { file_id: content.0, version: content.1, page: PageIndex(page) })
             .collect()
     }

@@ -138,7 +138,8 @@ impl Store {
         }
         let bytes = file.read_at(from, (to - from) as usize).await?;
         let start = (location.row_offset - from) as usize;
-        let row = bytes.get(start..start + length as usize).and_then(|bytes| row_from_bytes(bytes, location.row_checksum));
+        let row =
+            bytes.get(start..start + length as usize).and_then(|bytes| row_from_bytes(bytes, location.row_checksum));
         let row: Option<Rc<[u32]>> = row.map(Rc::from);
         if let Some(row) = &row
             && self.tiers.borrow().is_same(key, page, seen)

@@ -85,7 +85,8 @@ impl Tiers {
     /// Whether a page on a disk is still the one that was seen.
     pub(super) fn is_same(&self, key: &FileKey, page: PageIndex, seen: Sighting) -> bool {
         self.index.page(key, page).is_some_and(|held| {
-            held.generation == seen.generation && matches!(held.disk, OnDisk::Present { directory, .. } if directory == seen.directory)
+            held.generation == seen.generation
+                && matches!(held.disk, OnDisk::Present { directory, .. } if directory == seen.directory)
         })
     }
 
