@@ -11,7 +11,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = pathlib.Path(os.environ.get("FOREBAY_BIN", ROOT / "target" / "release"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BIN = pathlib.Path(os.environ.get("FOREBAY_BIN", TARGET / "release"))
 ROLES = ("master", "worker", "fuse")
 TICKS = os.sysconf("SC_CLK_TCK")
 

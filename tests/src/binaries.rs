@@ -24,10 +24,11 @@ fn built() -> PathBuf {
     let target = profile.parent().expect("a profile lies in the target directory");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    cargo
-        .current_dir(root)
-        .args(["build", "--offline", "--quiet", "--workspace", "--bins", "--target-dir"])
-        .arg(target);
+    cargo.current_dir(root).args(["build", "--offline", "--quiet", "--target-dir"]).arg(target);
+    // The same packages as `make up` builds, so that nothing is compiled twice.
+    for package in ["forebay-cli", "forebay-master", "forebay-worker", "forebay-fuse"] {
+        cargo.args(["-p", package]);
+    }
     if profile.file_name().is_some_and(|name| name == "release") {
         cargo.arg("--release");
     }
