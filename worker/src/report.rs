@@ -3,6 +3,7 @@
 use crate::counters::ShardView;
 use forebay_engine::Tier;
 use forebay_net::message::cluster::{TierUsage, WorkerCounters};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Capacity and use by tier and directory, in a fixed order.
@@ -11,7 +12,7 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
     for part in views.iter().flat_map(|view| view.published().usage) {
         let (tier, directory) = match part.tier {
             Tier::Mem => ("MEM", String::new()),
-            Tier::Ssd => ("SSD", part.path.display().to_string()),
+            Tier::Ssd => ("SSD", configured(&part.path).display().to_string()),
         };
         let trouble = part.trouble.unwrap_or_default();
         match tiers.iter_mut().find(|sum| sum.tier == tier && sum.directory == directory) {
@@ -32,6 +33,12 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
         }
     }
     tiers
+}
+
+/// The directory that is set, from the one that a core made in it.
+fn configured(path: &Path) -> &Path {
+    let own = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("shard-"));
+    path.parent().filter(|_| own).unwrap_or(path)
 }
 
 /// What the worker has done.
@@ -76,11 +83,15 @@ mod tests {
     fn cores_are_summed_by_directory_and_trouble_shows() {
         let views = [Arc::new(ShardView::default()), Arc::new(ShardView::default())];
         views[0].publish(Published {
-            usage: vec![part(Tier::Mem, "", 1, None), part(Tier::Ssd, "/a", 2, None), part(Tier::Ssd, "/b", 4, None)],
+            usage: vec![
+                part(Tier::Mem, "", 1, None),
+                part(Tier::Ssd, "/a/shard-0", 2, None),
+                part(Tier::Ssd, "/b/shard-0", 4, None),
+            ],
             engine: EngineCounters { evicted_pages: 3, evicted_mem_pages: 90, ..EngineCounters::default() },
         });
         views[1].publish(Published {
-            usage: vec![part(Tier::Mem, "", 8, None), part(Tier::Ssd, "/a", 16, Some("full"))],
+            usage: vec![part(Tier::Mem, "", 8, None), part(Tier::Ssd, "/a/shard-1", 16, Some("full"))],
             engine: EngineCounters { evicted_pages: 4, ..EngineCounters::default() },
         });
         views[1].counters.miss_bytes.add(5);

@@ -39,6 +39,12 @@ async fn bytes_are_right_cold_and_warm_and_fetched_once() {
     assert_eq!(warm.counters.store_read_bytes, total);
     assert!(warm.counters.mem_hit_bytes + warm.counters.ssd_hit_bytes >= total);
     assert!(warm.tiers.iter().any(|tier| tier.tier == "MEM" && tier.used_bytes > 0), "{:?}", warm.tiers);
+    let cache = cluster.dir.path().join("cache").display().to_string();
+    assert!(
+        warm.tiers.iter().any(|tier| tier.directory == cache && tier.capacity_bytes == 256 << 20),
+        "{:?}",
+        warm.tiers
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
