@@ -19,7 +19,7 @@ pub use table::{MountLine, find as find_mount};
 pub const FILE_SYSTEM_TYPE: &str = "fuse.forebay";
 /// Dead mounts on top of each other that are taken away.
 const DEAD_MOUNTS_MAX: usize = 16;
-/// A server that does not answer a stat(2) for this long is alive, but hangs.
+/// A server that does not answer for this long is alive, but hangs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to mount.
@@ -77,13 +77,14 @@ enum Probe {
     Hangs,
 }
 
-/// Asks whatever is mounted there for its attributes, without hanging on a server that hangs.
+/// Opens the root of whatever is mounted there, without hanging on a server that hangs. A stat(2) would be answered from
+/// the kernel's cache even when the server is dead.
 fn probe(path: &Path) -> Probe {
     let (answer, wait) = std::sync::mpsc::channel();
     let path = path.to_path_buf();
     std::thread::spawn(move || {
         // Nobody listens any more when the answer came too late.
-        let _ = answer.send(std::fs::metadata(&path));
+        let _ = answer.send(std::fs::read_dir(&path).map(|_| ()));
     });
     match wait.recv_timeout(PROBE_TIMEOUT) {
         Ok(Err(error)) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => Probe::Dead,
