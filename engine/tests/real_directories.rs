@@ -1,6 +1,8 @@
 //! The store on real file systems, through its public interface: direct I/O on the disk that holds the build, buffered
 //! I/O in memory; and the directories that it refuses.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
 use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
 use forebay_engine::{DirectoryConfig, EngineError, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
 use glommio::LocalExecutorBuilder;

@@ -120,7 +120,7 @@ mod tests {
     fn classes_waste_little() {
         for bytes in (1..20_000_000u64).step_by(997) {
             let class = class_of(bytes);
-            assert!(class >= bytes && class % 4096 == 0);
+            assert!(class >= bytes && class.is_multiple_of(4096));
             assert!(class - bytes < 4096 || (class - bytes) * 8 <= class, "{bytes} in {class}");
             assert_eq!(class_of(class), class);
         }

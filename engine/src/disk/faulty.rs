@@ -47,6 +47,8 @@ struct FileState {
     pending: BTreeSet<u64>,
 }
 
+type SharedFile = Rc<RefCell<FileState>>;
+
 /// What fails from now on.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Faults {
@@ -60,8 +62,8 @@ pub(crate) struct Faults {
 
 #[derive(Clone)]
 pub(crate) struct FaultyDisk {
-    files: Rc<RefCell<BTreeMap<PathBuf, Rc<RefCell<FileState>>>>>,
-    unlinked: Rc<RefCell<Vec<(PathBuf, Rc<RefCell<FileState>>)>>>,
+    files: Rc<RefCell<BTreeMap<PathBuf, SharedFile>>>,
+    unlinked: Rc<RefCell<Vec<(PathBuf, SharedFile)>>>,
     pub(crate) faults: Rc<Cell<Faults>>,
     dead: Rc<Cell<bool>>,
     seed: Rc<RefCell<Seed>>,
@@ -280,7 +282,7 @@ impl Disk for FaultyDisk {
 
 struct FaultyFile {
     disk: FaultyDisk,
-    state: Rc<RefCell<FileState>>,
+    state: SharedFile,
 }
 
 #[async_trait(?Send)]
@@ -289,7 +291,7 @@ impl DiskFile for FaultyFile {
         self.disk.pause().await;
         self.disk.alive()?;
         errno(self.disk.faults.get().read_errno)?;
-        assert!(offset % UNIT as u64 == 0 && length % UNIT == 0, "unaligned read: {offset} {length}");
+        assert!(offset.is_multiple_of(UNIT as u64) && length.is_multiple_of(UNIT), "unaligned read: {offset} {length}");
         let state = self.state.borrow();
         let mut bytes = vec![0; length];
         for (place, unit) in bytes.chunks_mut(UNIT).zip(offset / UNIT as u64..) {
@@ -304,7 +306,11 @@ impl DiskFile for FaultyFile {
     async fn write_at(&self, offset: u64, buffer: &AlignedBuffer) -> io::Result<()> {
         self.disk.pause().await;
         let bytes = buffer.bytes();
-        assert!(offset % UNIT as u64 == 0 && bytes.len() % UNIT == 0, "unaligned write: {offset} {}", bytes.len());
+        assert!(
+            offset.is_multiple_of(UNIT as u64) && bytes.len().is_multiple_of(UNIT),
+            "unaligned write: {offset} {}",
+            bytes.len()
+        );
         self.disk.change()?;
         let faults = self.disk.faults.get();
         errno(faults.write_errno)?;

@@ -58,8 +58,7 @@ impl GlommioDisk {
 
     async fn try_direct(sample: &Path) -> io::Result<Result<(), String>> {
         let magic = rustix::fs::statfs(sample)?.f_type;
-        #[expect(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
-        if [TMPFS_MAGIC, RAMFS_MAGIC].contains(&(magic as i64)) {
+        if [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic) {
             return Ok(Err("a file system in memory".to_owned()));
         }
         // Asked for by hand first, since glommio panics or guesses where open refuses O_DIRECT.
