@@ -16,6 +16,8 @@ mod mount_state;
 mod mounts;
 mod namespace;
 mod serve;
+#[cfg(test)]
+mod serve_tests;
 mod service;
 mod state;
 mod tree;

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
             eprintln!("{text}");
             ExitCode::from(2)
         }
-        Start::Run(loaded) => {
+        Start::Run(mut loaded) => {
+            // openraft tells every step at INFO; a later directive of the operator's own still wins.
+            loaded.settings.log.level.insert_str(0, "openraft=warn,");
             if let Err(problem) = forebay_base::log::install(&loaded.settings.log) {
                 eprintln!("{problem}");
                 return ExitCode::from(2);

@@ -147,6 +147,12 @@ impl Master {
         self.servers.first().map(Server::local_address).unwrap_or_default()
     }
 
+    /// Index of the last applied entry.
+    #[cfg(test)]
+    pub(crate) fn journal_index(&self) -> u64 {
+        self.journal.applied_index()
+    }
+
     /// Stops serving, writes the state behind, and ends.
     pub(crate) async fn stop(mut self) -> Result<(), MasterError> {
         for server in std::mem::take(&mut self.servers) {

@@ -128,7 +128,7 @@ impl Writer {
         if current.length >= SEGMENT_BYTES || all_purged {
             self.rotate(header)?;
         }
-        while self.segments.len() > 1 && self.segments[0].last_index <= purged {
+        while header.purged.is_some() && self.segments.len() > 1 && self.segments[0].last_index <= purged {
             files::remove(&self.directory, &self.segments[0])?;
             self.segments.remove(0);
         }
