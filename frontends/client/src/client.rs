@@ -14,7 +14,7 @@ use forebay_net::message::cluster::{ClusterMap, GetClusterMap};
 use forebay_net::message::data::{CachedBytes, LoadReply};
 use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 const MAP_REFRESH: Duration = Duration::from_secs(3);
@@ -35,9 +35,32 @@ pub(crate) struct Inner {
     pub(crate) map: MapCache,
     pub(crate) holds: Arc<Holds>,
     refreshed: tokio::sync::Mutex<Instant>,
+    /// When a read last waited for a worker in vain; none since one was served.
+    outage: Mutex<Option<Instant>>,
 }
 
+/// While no worker serves anything, reads that come this soon after one that waited in vain do not wait as long again.
+const OUTAGE_MEMORY: Duration = Duration::from_secs(5);
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Inner {
+    /// How long a read may go on looking for a worker.
+    pub(crate) fn patience(&self) -> Duration {
+        let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        match outage {
+            Some(when) if when.elapsed() < OUTAGE_MEMORY => self.config.io_timeout.min(OUTAGE_PATIENCE),
+            _ => self.config.io_timeout,
+        }
+    }
+
+    /// A read waited in vain, or was served.
+    pub(crate) fn set_outage(&self, in_vain: bool) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_vain || outage.is_some() {
+            *outage = in_vain.then(Instant::now);
+        }
+    }
+
     /// Asks the master for the map, unless that was just done. Failures keep the old one.
     pub(crate) async fn refresh_map(&self, patience: Duration) {
         let asked = Instant::now();
@@ -80,6 +103,7 @@ impl Client {
             map: MapCache::new(map),
             holds: holds.clone(),
             refreshed: tokio::sync::Mutex::new(Instant::now()),
+            outage: Mutex::new(None),
         });
         tokio::spawn(keep_map_fresh(Arc::downgrade(&inner)));
         tokio::spawn(keep_told(Arc::downgrade(&inner), holds));

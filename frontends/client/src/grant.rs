@@ -24,7 +24,19 @@ struct State {
     presented: Vec<u64>,
     renewal_runs: bool,
     stale: Option<String>,
+    failed: Option<FailedRange>,
 }
+
+/// A range that could not be had a moment ago.
+struct FailedRange {
+    when: Instant,
+    offset: u64,
+    length: u32,
+    error: KindError,
+}
+
+/// The kernel asks for a failed read-ahead again, page by page: it hears the same answer for this long.
+const FAILURE_LIFE: Duration = Duration::from_millis(500);
 
 /// A ticket this close to its end is not sent any more.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -59,7 +71,8 @@ impl Grant {
     /// From one answer of `OpenRead`, sent at `asked`.
     pub(crate) fn new(result: OpenResult, asked: Instant) -> Result<Grant, KindError> {
         let Granted { attr, ticket, renew_at, expires } = granted(result, asked)?;
-        let state = State { ticket, renew_at, expires, presented: Vec::new(), renewal_runs: false, stale: None };
+        let state =
+            State { ticket, renew_at, expires, presented: Vec::new(), renewal_runs: false, stale: None, failed: None };
         Ok(Grant { attr, state: Mutex::new(state), renewing: tokio::sync::Mutex::new(()) })
     }
 
@@ -99,6 +112,19 @@ impl Grant {
     /// Remembers that the version is not live any more.
     pub(crate) fn mark_stale(&self, message: &str) {
         self.state().stale = Some(message.to_string());
+    }
+
+    /// Remembers that a range could not be had.
+    pub(crate) fn set_failed(&self, offset: u64, length: u32, error: &KindError) {
+        self.state().failed = Some(FailedRange { when: Instant::now(), offset, length, error: error.clone() });
+    }
+
+    /// The error of a moment ago for a read that starts inside the range that failed.
+    pub(crate) fn just_failed(&self, offset: u64) -> Option<KindError> {
+        let state = self.state();
+        let failed = state.failed.as_ref()?;
+        let inside = offset >= failed.offset && offset - failed.offset < u64::from(failed.length);
+        (inside && failed.when.elapsed() < FAILURE_LIFE).then(|| failed.error.clone())
     }
 
     /// A ticket that is valid now; starts a renewal in the background when half its life is over.
@@ -231,5 +257,17 @@ mod tests {
         assert!(grant.is_fresh());
         grant.mark_stale("gone");
         assert!(!grant.is_fresh());
+    }
+
+    #[test]
+    fn a_range_that_just_failed_fails_again_at_once_and_no_other() {
+        let grant = Grant::new(result(0), Instant::now()).unwrap();
+        let error = KindError::new(ErrorKind::Unavailable, "store s3://b did not answer");
+        grant.set_failed(4096, 8192, &error);
+        assert_eq!(grant.just_failed(4096), Some(error.clone()));
+        assert_eq!(grant.just_failed(12_287), Some(error));
+        assert_eq!((grant.just_failed(0), grant.just_failed(12_288)), (None, None));
+        std::thread::sleep(FAILURE_LIFE);
+        assert_eq!(grant.just_failed(4096), None);
     }
 }

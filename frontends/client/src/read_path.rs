@@ -50,7 +50,20 @@ const ITEM_FAILURES_MAX: u32 = 2;
 
 /// Reads one piece, whatever worker it takes.
 pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Result<Bytes, KindError> {
-    let mut backoff = Backoff::new(inner.config.io_timeout);
+    if let Some(error) = grant.just_failed(piece.offset) {
+        return Err(error);
+    }
+    let result = seek_worker(inner, grant, piece).await;
+    if let Err(error) = &result
+        && error.kind == ErrorKind::Unavailable
+    {
+        grant.set_failed(piece.offset, piece.length, error);
+    }
+    result
+}
+
+async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Result<Bytes, KindError> {
+    let mut backoff = Backoff::new(inner.patience());
     let block = BlockIndex((piece.offset / grant.attr().block_bytes).min(u64::from(u32::MAX)) as u32);
     let mut item_failures = 0;
     grant.ticket(inner).await?;
@@ -66,7 +79,10 @@ pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Pi
                 break;
             }
             match try_worker(inner, grant, piece, worker, patience).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    inner.set_outage(false);
+                    return Ok(bytes);
+                }
                 Err(Failure::Item(error)) => match verdict(error.kind) {
                     Verdict::Elsewhere if matches!(error.kind, ErrorKind::Overloaded | ErrorKind::Closed) => {
                         last = error;
@@ -94,6 +110,7 @@ pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Pi
         }
         inner.refresh_map(backoff.remaining().min(Duration::from_secs(1))).await;
         if !backoff.wait().await {
+            inner.set_outage(true);
             let message = format!(
                 "no worker served file {} at {}+{} within {:?}: {last}",
                 grant.attr().file_id,
