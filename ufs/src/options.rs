@@ -34,7 +34,7 @@ const COMMON: [StoreOption; 2] = [
     option("deadline", false, "how long the store may stay silent, 100ms to 1h"),
 ];
 const FILE: [StoreOption; 2] = COMMON;
-const S3: [StoreOption; 10] = [
+const S3: [StoreOption; 11] = [
     COMMON[0],
     COMMON[1],
     option("endpoint", false, "http://host:port or https://host; AWS if absent"),
@@ -45,6 +45,11 @@ const S3: [StoreOption; 10] = [
     option("session_token", true, "for temporary keys"),
     option("profile", false, "a profile of ~/.aws/credentials and ~/.aws/config"),
     option("anonymous", false, "true or false; requests without a signature"),
+    option(
+        "recheck",
+        false,
+        "true or false; ask after each read whether the content is still the same; true if an endpoint is set",
+    ),
 ];
 
 /// The options of a scheme; empty for an unknown one.

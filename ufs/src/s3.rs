@@ -37,13 +37,15 @@ struct S3Inner {
     client: Client,
     gate: Gate,
     prefix: String,
+    recheck: bool,
 }
 
 impl S3Store {
     pub(crate) fn new(uri: String, mut config: S3Config, limits: StoreLimits) -> Result<Self, Failure> {
         let prefix = std::mem::take(&mut config.prefix);
+        let recheck = config.recheck;
         let client = Client::new(config, limits.deadline)?;
-        Ok(S3Store { uri, inner: Arc::new(S3Inner { client, gate: Gate::new(limits), prefix }) })
+        Ok(S3Store { uri, inner: Arc::new(S3Inner { client, gate: Gate::new(limits), prefix, recheck }) })
     }
 
     fn named<T>(&self, result: Result<T, Failure>, operation: &'static str, key: &str) -> Result<T, StoreError> {

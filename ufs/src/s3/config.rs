@@ -11,6 +11,8 @@ pub(crate) struct S3Config {
     /// The URL that keys follow: with the bucket in the host or in the path, and a slash at the end.
     pub(super) base: Url,
     pub(super) source: Source,
+    /// Whether conditional reads of this server are not to be relied on alone.
+    pub(super) recheck: bool,
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -35,6 +37,7 @@ pub(crate) fn read(reader: &mut OptionReader<'_>, bucket: String, prefix: String
         (matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare && is_anonymous).then_some(url)
     });
     let path_style = reader.flag("path_style").unwrap_or(endpoint.is_some());
+    let recheck = reader.flag("recheck").unwrap_or(endpoint.is_some());
     let source = source(reader);
     let endpoint = endpoint.or_else(|| Url::parse(&format!("https://s3.{region}.amazonaws.com")).ok());
     let base = endpoint.and_then(|endpoint| base(endpoint, &bucket, path_style));
@@ -42,7 +45,7 @@ pub(crate) fn read(reader: &mut OptionReader<'_>, bucket: String, prefix: String
         reader.problem(format!("bucket \"{bucket}\" cannot be part of a host name: set option \"path_style\" to true"));
         Url::parse("http://invalid./").expect("a constant URL")
     });
-    S3Config { bucket, prefix, region, base, source }
+    S3Config { bucket, prefix, region, base, source, recheck }
 }
 
 /// A dot in a bucket's name breaks TLS certificates of virtual hosts: such buckets go into the path.

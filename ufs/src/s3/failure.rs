@@ -35,7 +35,7 @@ pub(super) fn of_response(status: StatusCode, body: &str, region: Option<&str>, 
             ErrorKind::NotFound,
             format!("bucket \"{bucket}\" does not exist: create it or correct the URI ({said})"),
         ),
-        ("InvalidAccessKeyId", _) => {
+        ("InvalidAccessKeyId" | "XAdminUserNotFound", _) => {
             fatal(ErrorKind::Denied, format!("the store does not know this access key: check access_key ({said})"))
         }
         ("SignatureDoesNotMatch", _) => fatal(

@@ -46,6 +46,10 @@ pub(super) struct Children {
 }
 
 pub(super) fn parse(text: &str) -> Result<Page, Failure> {
+    // Any other document would read as an empty listing.
+    if !text.contains("<ListBucketResult") {
+        return Err(Failure::new(ErrorKind::Corrupt, "the answer is no listing: is the endpoint an S3 store?"));
+    }
     quick_xml::de::from_str(text)
         .map_err(|error| Failure::new(ErrorKind::Corrupt, format!("the listing cannot be read: {error}")))
 }
@@ -167,7 +171,7 @@ mod tests {
     fn nothing_and_nonsense() {
         let empty = parse(&page(&[], &[], None)).unwrap().children("p/", true).unwrap();
         assert!(!empty.is_inhabited && empty.entries.is_empty() && empty.next.is_none());
-        assert!(parse("<html>").is_err());
+        assert!(parse("<html></html>").is_err());
         let cut = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
         assert!(parse(cut).unwrap().children("", true).is_err());
     }

@@ -1,5 +1,9 @@
 //! Conditional ranged reads. A body that breaks or stalls is taken up again where it ended, under the same condition.
 //!
+//! Some servers look at the ETag and at the bytes in two steps, and serve the bytes of a new content under the ETag of the
+//! old one. `recheck` finds them out: a HEAD sent once the answer has begun must still name the same content. It runs
+//! beside the body; only the last piece waits for it. A later HEAD vouches for all earlier answers too.
+//!
 //! The deadline bounds each wait for a byte, all attempts to get it included; bytes that arrive start it anew.
 
 use super::{
@@ -18,7 +22,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::Response;
 use std::{ops::Range, sync::Arc};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 pub(super) struct Reading {
     inner: Arc<S3Inner>,
@@ -28,6 +32,7 @@ pub(super) struct Reading {
     fingerprint: Fingerprint,
     rest: Range<u64>,
     response: Option<Response>,
+    recheck: Option<JoinHandle<Result<Facts, Failure>>>,
 }
 
 pub(super) async fn open(
@@ -41,7 +46,8 @@ pub(super) async fn open(
     }
     let deadline = inner.gate.deadline();
     let permit = inner.gate.enter(deadline).await?;
-    let mut reading = Reading { inner, _permit: permit, full_key, fingerprint, rest: range, response: None };
+    let mut reading =
+        Reading { inner, _permit: permit, full_key, fingerprint, rest: range, response: None, recheck: None };
     if reading.rest.is_empty() {
         let facts = reading.inner.head(&reading.full_key, deadline).await.map_err(|trouble| stale(trouble.into()))?;
         reading.compare(&facts)?;
@@ -49,7 +55,7 @@ pub(super) async fn open(
             return Err(Failure::new(ErrorKind::Invalid, format!("the object has {} bytes", facts.size)));
         }
     } else {
-        reading.response = Some(reading.request(deadline).await?);
+        reading.begin(deadline).await?;
     }
     Ok(reading)
 }
@@ -63,6 +69,31 @@ pub(super) fn stream(reading: Reading, store: String, key: String) -> ReadStream
 }
 
 impl Reading {
+    async fn begin(&mut self, deadline: Instant) -> Result<(), Failure> {
+        self.response = Some(self.request(deadline).await?);
+        if self.inner.recheck {
+            let (inner, full_key) = (Arc::clone(&self.inner), self.full_key.clone());
+            let head = async move {
+                let deadline = inner.gate.deadline();
+                let head = async { inner.head(&full_key, deadline).await.map_err(|trouble| stale(trouble.into())) };
+                inner.gate.within(deadline, head).await
+            };
+            if let Some(earlier) = self.recheck.replace(tokio::spawn(head)) {
+                earlier.abort();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what the HEAD says, before the last piece goes out.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let Some(recheck) = self.recheck.take() else { return Ok(()) };
+        let facts = recheck
+            .await
+            .map_err(|error| Failure::new(ErrorKind::Internal, format!("a store task ended: {error}")))??;
+        self.compare(&facts)
+    }
+
     /// Asks for what is left, and holds the answer to what was asked for.
     async fn request(&self, deadline: Instant) -> Result<Response, Failure> {
         let mut call = Call::new(Method::GET, &self.full_key);
@@ -132,7 +163,7 @@ impl Reading {
             let cause = match self.response.as_mut() {
                 None if self.rest.is_empty() => return Ok(None),
                 None => {
-                    self.response = Some(self.request(deadline).await?);
+                    self.begin(deadline).await?;
                     continue;
                 }
                 Some(response) => {
@@ -145,6 +176,9 @@ impl Reading {
                                 return Err(Failure::new(ErrorKind::Corrupt, text));
                             }
                             self.rest.start += piece.len() as u64;
+                            if self.rest.is_empty() {
+                                self.settle().await?;
+                            }
                             return Ok(Some(piece));
                         }
                         Ok(Ok(None)) if self.rest.is_empty() => return Ok(None),

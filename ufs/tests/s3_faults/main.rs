@@ -1,0 +1,243 @@
+//! S3 servers that misbehave: bodies that break and stall, conditions and ranges ignored, answers that are no S3.
+
+mod scripted_server;
+
+use bytes::Bytes;
+use forebay_base::{ErrorKind, Fingerprint};
+use forebay_ufs::{ObjectKind, StoreError, StoreLimits, UnderStore, open};
+use futures::StreamExt;
+use scripted_server::{ScriptedServer, answer};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::io::AsyncWriteExt;
+
+const LIMITS: StoreLimits = StoreLimits { concurrency: 4, deadline: Duration::from_secs(3), retries: 3 };
+const OBJECT: &[u8] = b"0123456789abcdef";
+const META: &str = "ETag: \"good\"\r\nLast-Modified: Mon, 23 Nov 2026 20:00:00 GMT\r\n";
+
+fn store(server: &ScriptedServer) -> Arc<dyn UnderStore> {
+    store_with(server, "false")
+}
+
+fn store_with(server: &ScriptedServer, recheck: &str) -> Arc<dyn UnderStore> {
+    let options = [("endpoint", server.endpoint()), ("anonymous", "true".into()), ("recheck", recheck.into())];
+    let options = options.map(|(name, value)| (name.to_string(), value));
+    open("s3://bucket", &options, LIMITS).expect("good options")
+}
+
+fn good() -> Fingerprint {
+    Fingerprint("etag:\"good\"".into())
+}
+
+/// The answer to `bytes=first-last` of `OBJECT`, of which the last `missing` bytes do not come.
+fn partial(range: &str, meta: &str, missing: usize) -> (String, Vec<u8>) {
+    let (first, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).expect("a range");
+    let (first, last): (usize, usize) = (first.parse().expect("first"), last.parse().expect("last"));
+    let body = OBJECT[first..=last].to_vec();
+    let headers =
+        format!("{meta}Content-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n", body.len(), OBJECT.len());
+    let sent = body.len().saturating_sub(missing);
+    (headers, body[..sent].to_vec())
+}
+
+async fn read(store: &Arc<dyn UnderStore>, fingerprint: &Fingerprint) -> Result<Vec<u8>, StoreError> {
+    let mut stream = store.read("k", 2..14, fingerprint).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_broken_body_is_taken_up_where_it_ended_under_the_same_condition() {
+    let server = ScriptedServer::start(|number, request, mut stream| async move {
+        assert_eq!(request.header("if-match"), "\"good\"");
+        let (headers, body) = partial(request.header("range"), META, if number < 2 { 4 - number } else { 0 });
+        assert_eq!(request.header("range"), ["bytes=2-13", "bytes=10-13", "bytes=11-13"][number]);
+        answer(&mut stream, "206 Partial Content", &headers, &body).await;
+    })
+    .await;
+    assert_eq!(read(&store(&server), &good()).await.unwrap(), &OBJECT[2..14]);
+}
+
+#[tokio::test]
+async fn a_stalled_body_is_taken_up_and_one_that_stays_silent_ends_in_time() {
+    let server = ScriptedServer::start(|number, request, mut stream| async move {
+        let (headers, body) = partial(request.header("range"), META, if number == 0 { 5 } else { 0 });
+        answer(&mut stream, "206 Partial Content", &headers, &body).await;
+        if number == 0 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    })
+    .await;
+    assert_eq!(read(&store(&server), &good()).await.unwrap(), &OBJECT[2..14]);
+
+    let silent = ScriptedServer::start(|number, request, mut stream| async move {
+        if number == 0 {
+            let (headers, body) = partial(request.header("range"), META, 5);
+            answer(&mut stream, "206 Partial Content", &headers, &body).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    let started = Instant::now();
+    let error = read(&store(&silent), &good()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(started.elapsed() < LIMITS.deadline + Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn content_that_changes_between_two_parts_is_stale() {
+    let server = ScriptedServer::start(|number, request, mut stream| async move {
+        if number == 0 {
+            let (headers, body) = partial(request.header("range"), META, 5);
+            answer(&mut stream, "206 Partial Content", &headers, &body).await;
+        } else {
+            answer(&mut stream, "412 Precondition Failed", "Content-Length: 0\r\n", b"").await;
+        }
+    })
+    .await;
+    assert_eq!(read(&store(&server), &good()).await.unwrap_err().kind, ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn servers_that_ignore_what_they_are_asked_are_found_out() {
+    let other = META.replace("good", "other");
+    let ignores_condition = ScriptedServer::start(move |_, request, mut stream| {
+        let (headers, body) = partial(request.header("range"), &other, 0);
+        async move { answer(&mut stream, "206 Partial Content", &headers, &body).await }
+    })
+    .await;
+    assert_eq!(read(&store(&ignores_condition), &good()).await.unwrap_err().kind, ErrorKind::Stale);
+
+    let ignores_range = ScriptedServer::start(|_, _, mut stream| async move {
+        answer(&mut stream, "200 OK", &format!("{META}Content-Length: 16\r\n"), OBJECT).await;
+    })
+    .await;
+    let error = read(&store(&ignores_range), &good()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("2-13"), "{error}");
+
+    let other_range = ScriptedServer::start(|_, _, mut stream| async move {
+        let (headers, body) = partial("bytes=3-14", META, 0);
+        answer(&mut stream, "206 Partial Content", &headers, &body).await;
+    })
+    .await;
+    assert_eq!(read(&store(&other_range), &good()).await.unwrap_err().kind, ErrorKind::Corrupt);
+
+    let no_etag = ScriptedServer::start(|_, request, mut stream| async move {
+        assert_eq!(request.header("if-match"), "");
+        let (headers, body) = partial(request.header("range"), META.split_once("\r\n").expect("two lines").1, 0);
+        answer(&mut stream, "206 Partial Content", &headers, &body).await;
+    })
+    .await;
+    let meta = Fingerprint("meta:16:1795464000".into());
+    assert_eq!(read(&store(&no_etag), &meta).await.unwrap(), &OBJECT[2..14]);
+    let before = Fingerprint("meta:16:1795463999".into());
+    assert_eq!(read(&store(&no_etag), &before).await.unwrap_err().kind, ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn a_server_whose_condition_is_not_atomic_is_found_out() {
+    for (now, is_good) in [("good", true), ("other", false)] {
+        let server = ScriptedServer::start(move |_, request, mut stream| async move {
+            if request.line.starts_with("HEAD") {
+                let headers = format!("{}Content-Length: 16\r\n", META.replace("good", now));
+                return answer(&mut stream, "200 OK", &headers, b"").await;
+            }
+            let (headers, body) = partial(request.header("range"), META, 0);
+            answer(&mut stream, "206 Partial Content", &headers, &body).await;
+        })
+        .await;
+        match read(&store_with(&server, "true"), &good()).await {
+            Ok(bytes) => assert!(is_good && bytes == OBJECT[2..14]),
+            Err(error) => assert!(!is_good && error.kind == ErrorKind::Stale, "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_tried_again_and_what_does_not_is_not() {
+    let busy = ScriptedServer::start(|number, _, mut stream| async move {
+        match number {
+            0 => answer(&mut stream, "503 Slow Down", "Content-Length: 0\r\n", b"").await,
+            1 => drop(stream),
+            _ => answer(&mut stream, "200 OK", &format!("{META}Content-Length: 16\r\n"), b"").await,
+        }
+    })
+    .await;
+    assert_eq!(store(&busy).stat("k").await.unwrap().size, 16);
+
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let drops = ScriptedServer::start(move |_, request, stream| {
+        counted.fetch_add(usize::from(request.line.starts_with("PUT")), Ordering::SeqCst);
+        async move { drop(stream) }
+    })
+    .await;
+    let error = store(&drops).put("k", Bytes::from_static(b"x"), true).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(count.load(Ordering::SeqCst), 1, "a creation whose answer was lost is not sent again");
+
+    let always = ScriptedServer::start(|_, _, mut stream| async move {
+        answer(&mut stream, "500 Internal Server Error", "Content-Length: 0\r\n", b"").await;
+    })
+    .await;
+    assert_eq!(store(&always).check().await.unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_s3_are_errors() {
+    for body in ["<html><body>hello</body></html>", "", "\u{0}\u{1}", "<ListBucketResult><Contents>"] {
+        let server = ScriptedServer::start(move |_, _, mut stream| async move {
+            answer(&mut stream, "200 OK", &format!("Content-Length: {}\r\n", body.len()), body.as_bytes()).await;
+        })
+        .await;
+        let error = store(&server).check().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Corrupt, "{body:?}: {error}");
+    }
+    let endless = ScriptedServer::start(|_, _, mut stream| async move {
+        answer(&mut stream, "200 OK", "", b"<ListBucketResult>").await;
+        while stream.write_all(&[b' '; 65536]).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(store(&endless).check().await.unwrap_err().kind, ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn an_object_wins_over_the_prefix_of_its_name_on_a_later_page() {
+    let server = ScriptedServer::start(|_, request, mut stream| async move {
+        let content = |key: &str| {
+            format!(
+                "<Contents><Key>{key}</Key><Size>1</Size><ETag>\"e\"</ETag>\
+                 <LastModified>2026-11-23T20:00:00Z</LastModified></Contents>"
+            )
+        };
+        let prefix = |key: &str| format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>");
+        let body = if request.line.starts_with("HEAD /bucket/d/a ") {
+            return answer(&mut stream, "200 OK", &format!("{META}Content-Length: 1\r\n"), b"").await;
+        } else if request.line.starts_with("HEAD") {
+            return answer(&mut stream, "404 Not Found", "Content-Length: 0\r\n", b"").await;
+        } else if request.line.contains("continuation-token=t%2F1") {
+            format!("{}{}{}", content("d/a-b"), prefix("d/a-/"), prefix("d/a/"))
+        } else {
+            let next = "<IsTruncated>true</IsTruncated><NextContinuationToken>t/1</NextContinuationToken>";
+            format!("{}{}{next}", content("d/"), content("d/a"))
+        };
+        let body = format!("<ListBucketResult>{body}</ListBucketResult>");
+        answer(&mut stream, "200 OK", &format!("Content-Length: {}\r\n", body.len()), body.as_bytes()).await;
+    })
+    .await;
+    let store = store(&server);
+    let first = store.list("d", None).await.unwrap();
+    let second = store.list("d", first.next.as_deref()).await.unwrap();
+    let names: Vec<_> =
+        first.entries.iter().chain(&second.entries).map(|meta| (meta.name.as_str(), meta.kind)).collect();
+    assert_eq!(names, [("a", ObjectKind::File), ("a-b", ObjectKind::File), ("a-", ObjectKind::Directory)]);
+    assert!(second.next.is_none());
+}
