@@ -23,12 +23,13 @@ impl Backoff {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Sleeps before the next try; false when there is no time for one.
+    /// Sleeps before the next try, at most until the deadline; false once that has passed.
     pub(crate) async fn wait(&mut self) -> bool {
-        if self.remaining() <= self.next {
+        let remaining = self.remaining();
+        if remaining.is_zero() {
             return false;
         }
-        tokio::time::sleep(self.next).await;
+        tokio::time::sleep(self.next.min(remaining)).await;
         self.next = (self.next * 2).min(LONGEST);
         true
     }

@@ -4,6 +4,7 @@ mod directory;
 mod forebay;
 mod grants;
 mod handles;
+mod log_gate;
 mod node_table;
 mod walk;
 

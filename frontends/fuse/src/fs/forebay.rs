@@ -6,6 +6,7 @@
 use super::directory::{DOTS, Directory};
 use super::grants::Grants;
 use super::handles::Handles;
+use super::log_gate::LogGate;
 use super::node_table::{Node, NodeTable};
 use super::walk::Walks;
 use crate::errno::errno_of;
@@ -35,6 +36,7 @@ pub struct Forebay {
     files: Handles<OpenNode>,
     directories: Handles<Directory>,
     capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
+    log_gate: LogGate,
 }
 
 struct OpenNode {
@@ -60,6 +62,7 @@ impl Forebay {
             files: Handles::new(),
             directories: Handles::new(),
             capacity: tokio::sync::Mutex::new(None),
+            log_gate: LogGate::new(),
         }
     }
 
@@ -84,9 +87,16 @@ impl Forebay {
     /// The errno for a failure of `what` on a node; says in the log what a person should know.
     fn failed(&self, what: &str, node: u64, error: &KindError) -> Errno {
         let errno = errno_of(error.kind);
-        if errno == Errno::IO {
+        if matches!(errno, Errno::IO | Errno::STALE)
+            && let Some(left_out) = self.log_gate.pass()
+        {
+            let path = self.nodes.path(node);
             let file_id = self.nodes.with(node, |node| node.file_id.0).unwrap_or(0);
-            tracing::warn!(path = %self.nodes.path(node), file_id, "{what} failed ({}): {error}", error.kind);
+            if errno == Errno::IO {
+                tracing::warn!(path, file_id, left_out, "{what} failed ({}): {error}", error.kind);
+            } else {
+                tracing::info!(path, file_id, left_out, "the file changed, {what} answers ESTALE: {error}");
+            }
         }
         errno
     }
@@ -180,7 +190,10 @@ impl Handler for Forebay {
         let asked = Instant::now();
         match self.client.lookup(directory, name).await {
             Ok(attr) => Ok(self.entry(parent, name, &attr, asked)),
-            Err(error) => Err(self.failed("lookup", parent, &error)),
+            Err(error) => {
+                let what = format!("lookup of {} in it", String::from_utf8_lossy(name));
+                Err(self.failed(&what, parent, &error))
+            }
         }
     }
 
@@ -244,8 +257,6 @@ impl Handler for Forebay {
             Err(error) => {
                 if error.kind == ErrorKind::Stale {
                     self.supersede(id);
-                    tracing::info!(path = %self.nodes.path(id), file_id = open.file.attr().file_id,
-                        "the file changed while it was open, its readers get ESTALE: {error}");
                 }
                 Err(self.failed("read", id, &error))
             }
