@@ -35,6 +35,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longest wait for leadership and for the journal's answer.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// A cut that was asked for is asked for again after this long, this many times.
+const FLUSH_STEP: Duration = Duration::from_millis(500);
+const FLUSH_TRIES: usize = 240;
 /// Bytes of unflushed journal that ask for a cut before its time.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 
@@ -132,16 +135,21 @@ impl Journal {
         }
         let target = self.progress.applied();
         let failed = |error: String| KindError::new(ErrorKind::Internal, format!("flush: {error}"));
-        self.raft.trigger().snapshot().await.map_err(|error| failed(error.to_string()))?;
         let mut flushed = self.progress.watch_flushed();
-        let reached = flushed.wait_for(|done| match done {
-            Ok(position) => *position >= target,
-            Err(_) => true,
-        });
-        match tokio::time::timeout(Duration::from_secs(60), reached).await {
-            Ok(Ok(done)) => done.as_ref().map(|_| ()).map_err(|error| failed(error.clone())),
-            Ok(Err(_)) | Err(_) => Err(failed("the cut did not end in time".into())),
+        for _ in 0..FLUSH_TRIES {
+            // Asked again each time: one that runs already may have begun before `target`.
+            self.raft.trigger().snapshot().await.map_err(|error| failed(error.to_string()))?;
+            let reached = flushed.wait_for(|done| match done {
+                Ok(position) => *position >= target,
+                Err(_) => true,
+            });
+            match tokio::time::timeout(FLUSH_STEP, reached).await {
+                Ok(Ok(done)) => return done.as_ref().map(|_| ()).map_err(|error| failed(error.clone())),
+                Ok(Err(_)) => return Err(failed("the journal is closed".into())),
+                Err(_) => {}
+            }
         }
+        Err(failed("the cut did not end in time".into()))
     }
 
     /// Resolves with the reason when journal or state cannot be written any more.

@@ -12,7 +12,7 @@ use crate::tree::Defaults;
 use forebay_base::placement::partition_of_new_directory;
 use forebay_base::{ErrorKind, FileId, KindError, limits};
 use forebay_net::message::namespace::{HoldMounts, Mount, MountInfo, Unmount};
-use forebay_ufs::{StoreError, StoreLimits, UnderStore};
+use forebay_ufs::{StoreError, StoreLimits, StoreUri, UnderStore};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -252,8 +252,8 @@ impl Mounts {
     }
 
     fn refuse_own_directories(&self, uri: &str) -> Result<(), KindError> {
-        let Some(path) = uri.strip_prefix("file://") else { return Ok(()) };
-        let store = real_path(Path::new(path));
+        let Ok(StoreUri::File { directory }) = forebay_ufs::parse_uri(uri) else { return Ok(()) };
+        let store = real_path(Path::new(&directory));
         for (what, own) in &self.own_directories {
             let own = real_path(own);
             if store.starts_with(&own) || own.starts_with(&store) {

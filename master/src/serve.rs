@@ -153,6 +153,16 @@ impl Master {
         self.journal.applied_index()
     }
 
+    /// Ends without writing the state behind, as a crash would.
+    #[cfg(test)]
+    pub(crate) async fn kill(mut self) {
+        for server in std::mem::take(&mut self.servers) {
+            server.shutdown().await;
+        }
+        let journal = Arc::clone(&self.journal);
+        tokio::task::spawn_blocking(move || journal.stop()).await.expect("stopping does not panic");
+    }
+
     /// Stops serving, writes the state behind, and ends.
     pub(crate) async fn stop(mut self) -> Result<(), MasterError> {
         for server in std::mem::take(&mut self.servers) {

@@ -149,13 +149,13 @@ impl Bench {
         if cleanly {
             master.stop().await.unwrap();
         } else {
-            drop(master);
+            master.kill().await;
         }
         // A runtime thread may hold the directory for a moment.
         for _ in 0..100 {
             match Master::start(&settings(directory.path()), opener(&store)).await {
                 Ok(master) => return Bench { master, store, directory },
-                Err(error) if error.to_string().contains("another master") => {
+                Err(error) if ["another master", "lock hold"].iter().any(|part| error.to_string().contains(part)) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => panic!("{error}"),

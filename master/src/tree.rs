@@ -4,6 +4,8 @@
 //! Runs on the serving runtime; store I/O runs on the store runtime; no lock is held over either.
 
 mod check;
+mod listing;
+mod open;
 mod reap;
 mod sync;
 
@@ -17,19 +19,16 @@ use crate::mount_state::MountState;
 use crate::mounts::Mounts;
 use crate::namespace::{Inode, Partition, Upsert};
 use ed25519_dalek::SigningKey;
-use forebay_base::{ErrorKind, FileId, KindError, limits, unix_now_ms};
-use forebay_net::message::namespace::{Attr, Entry, KIND_DIRECTORY, KIND_FILE, OpenResult, ReadDirReply};
-use forebay_net::ticket::{self, Ticket};
+use forebay_base::{ErrorKind, FileId, KindError, limits};
+use forebay_net::message::namespace::{Attr, KIND_DIRECTORY, KIND_FILE};
 use forebay_ufs::{ObjectKind, ObjectMeta};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// Directories above mounts, and what is served while a store is away, are believed this long.
 const SHORT_MS: u64 = 1_000;
-/// A listing that was fresh when it began goes on in parts for this long.
-const LISTING_SESSION: Duration = Duration::from_secs(60);
 /// Checks of one batch that run at once.
 const CHECKS_AT_ONCE: usize = 64;
 /// Looks at the namespace before what is there is served: each one follows a check that began later.
@@ -204,11 +203,6 @@ impl Tree {
                     None => return child.map(|child| child.attr(SHORT_MS)).ok_or_else(absent),
                 },
             }
-            // With freshness "never" an absent name stays unknown; the check just made answers this request.
-            if checked.is_some_and(|began| began >= asked) && mount.bound == crate::freshness::Bound::Never {
-                let (_, child) = self.name(parent, name).await?;
-                return child.map(|child| child.attr(u64::MAX)).ok_or_else(absent);
-            }
         }
         Err(absent())
     }
@@ -268,136 +262,6 @@ impl Tree {
     pub(crate) async fn attrs(self: &Arc<Self>, ids: &[FileId]) -> Result<Vec<Result<Attr, KindError>>, KindError> {
         let current = self.current_many(ids).await?;
         Ok(current.into_iter().map(|result| result.map(|(found, valid)| found.attr(valid))).collect())
-    }
-
-    /// Tickets for many files.
-    pub(crate) async fn open_read(self: &Arc<Self>, files: &[(u64, u64)]) -> Result<Vec<OpenResult>, KindError> {
-        let ids: Vec<FileId> = files.iter().map(|(id, _)| FileId(*id)).collect();
-        let feed_position = self.feed.position();
-        let current = self.current_many(&ids).await?;
-        let opened = current.into_iter().zip(files).map(|(result, (_, version))| {
-            let ticket = result.and_then(|(found, valid)| self.ticket(&found, *version, valid, feed_position));
-            match ticket {
-                Ok((attr, ticket)) => OpenResult {
-                    status: 0,
-                    message: String::new(),
-                    attr: Some(attr),
-                    ticket,
-                    ticket_life_ms: limits::TICKET_LIFE_MS,
-                },
-                Err(error) => OpenResult {
-                    status: error.kind.code(),
-                    message: error.message,
-                    attr: None,
-                    ticket: Vec::new(),
-                    ticket_life_ms: 0,
-                },
-            }
-        });
-        Ok(opened.collect())
-    }
-
-    fn ticket(&self, found: &Found, version: u64, valid: u64, position: u64) -> Result<(Attr, Vec<u8>), KindError> {
-        if found.inode.is_directory() {
-            return Err(KindError::new(ErrorKind::IsADirectory, format!("file {} is a directory", found.id)));
-        }
-        if version != 0 && version != found.inode.version {
-            let message = format!("file {}: version {version} was replaced by {}", found.id, found.inode.version);
-            return Err(KindError::new(ErrorKind::Stale, message));
-        }
-        if found.inode.size > limits::FILE_BYTES_MAX {
-            let message = format!("file {}: {} bytes are more than Forebay serves", found.id, found.inode.size);
-            return Err(KindError::new(ErrorKind::Unsupported, message));
-        }
-        let ticket = Ticket {
-            file_id: found.id.0,
-            version: found.inode.version,
-            mount_id: found.inode.mount_id,
-            page_bytes: limits::PAGE_BYTES,
-            block_bytes: limits::BLOCK_BYTES,
-            size: found.inode.size,
-            store_key: found.inode.store_key.clone(),
-            fingerprint: found.inode.fingerprint.clone(),
-            feed_position: position,
-            expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
-        };
-        self.metrics.tickets.add(1);
-        Ok((found.attr(valid), ticket::sign(&ticket, &self.ticket_key)))
-    }
-
-    /// A part of a directory.
-    pub(crate) async fn read_dir(
-        self: &Arc<Self>,
-        directory: FileId,
-        after: &[u8],
-        entries_max: u32,
-    ) -> Result<ReadDirReply, KindError> {
-        let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX) as usize;
-        let asked = Instant::now();
-        let mut short = false;
-        for look in 0..=LOOKS {
-            let found = self.directory(directory).await?;
-            if found.inode.mount_id == 0 {
-                short = true;
-                break;
-            }
-            let mount = self.mount_of(&found)?;
-            let listed = self.freshness.listed(directory);
-            let goes_on = !after.is_empty() && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
-            if goes_on || mount.bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
-                break;
-            }
-            if self.check_listing(&mount, &found).await?.is_none() {
-                short = true;
-                break;
-            }
-        }
-        self.page(directory, after.to_vec(), entries_max, short, asked).await
-    }
-
-    async fn page(
-        &self,
-        directory: FileId,
-        after: Vec<u8>,
-        entries_max: usize,
-        short: bool,
-        asked: Instant,
-    ) -> Result<ReadDirReply, KindError> {
-        let look = move |partition: &Partition| {
-            let mut names: Vec<_> = partition
-                .entries_after(directory, &after)
-                .take(entries_max + 1)
-                .map(|(name, entry)| (name.to_vec(), entry.file_id, live(partition, entry.file_id)))
-                .collect();
-            let end = names.len() <= entries_max;
-            names.truncate(entries_max);
-            (names, end)
-        };
-        let (names, end) = self.cores.read(directory.partition(), look).await?;
-        let far: Vec<FileId> = names
-            .iter()
-            .filter(|(_, id, near)| near.is_none() && id.partition() != directory.partition())
-            .map(|name| name.1)
-            .collect();
-        let mut far = self.inodes(&far).await?.into_iter();
-        let mut entries = Vec::with_capacity(names.len());
-        for (name, id, near) in names {
-            let found = match near {
-                Some(inode) => Some(Found { id, inode }),
-                None if id.partition() != directory.partition() => far.next().flatten(),
-                None => None,
-            };
-            let Some(found) = found else { continue };
-            let valid = match self.mounts.get(found.inode.mount_id) {
-                Some(mount) if !short => {
-                    let checked = self.freshness.checked(id, directory);
-                    mount.bound.valid_ms(checked, true, asked).unwrap_or(0)
-                }
-                _ => SHORT_MS,
-            };
-            entries.push(Entry { name, attr: found.attr(valid) });
-        }
-        Ok(ReadDirReply { entries, end })
     }
 
     /// The live version of each file, 0 where it is gone. Asks no store.

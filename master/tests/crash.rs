@@ -1,5 +1,7 @@
 //! A master process killed again and again while it is driven over the wire: what it acknowledged is there again.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
 use forebay_base::ClusterId;
 use forebay_net::message::handshake::Role;
 use forebay_net::message::namespace::{ListMounts, Mount, ReadDir, Resolve, Unmount};
@@ -78,13 +80,11 @@ async fn drive(connection: Connection, data: String, round: usize, known: Known,
         let list = ReadDir { directory: root.file_id, after: vec![], entries_max: 1000 };
         let Ok(part) = ask(&connection, &list).await else { return };
         assert_eq!(part.entries.len(), 24);
-        let mut known = known.lock().unwrap();
-        known.insert(path.clone(), (root.file_id, 0));
-        for entry in part.entries {
+        let named = part.entries.into_iter().map(|entry| {
             let name = String::from_utf8(entry.name).unwrap();
-            known.insert(format!("{path}/{name}"), (entry.attr.file_id, entry.attr.version));
-        }
-        drop(known);
+            (format!("{path}/{name}"), (entry.attr.file_id, entry.attr.version))
+        });
+        known.lock().unwrap().extend(named.chain([(path.clone(), (root.file_id, 0))]));
         if step % 3 == 2 {
             let gone = mounted.lock().unwrap().last().cloned().unwrap();
             // In doubt from here on: neither its presence nor its absence is promised until the answer.

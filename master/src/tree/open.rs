@@ -1,0 +1,64 @@
+//! Opening for reading: the live version, checked for freshness, as a signed ticket. Runs on the serving runtime.
+
+use super::{Found, Tree};
+use forebay_base::{ErrorKind, FileId, KindError, limits, unix_now_ms};
+use forebay_net::message::namespace::{Attr, OpenResult};
+use forebay_net::ticket::{self, Ticket};
+use std::sync::Arc;
+
+impl Tree {
+    /// Tickets for many files.
+    pub(crate) async fn open_read(self: &Arc<Self>, files: &[(u64, u64)]) -> Result<Vec<OpenResult>, KindError> {
+        let ids: Vec<FileId> = files.iter().map(|(id, _)| FileId(*id)).collect();
+        let feed_position = self.feed.position();
+        let current = self.current_many(&ids).await?;
+        let opened = current.into_iter().zip(files).map(|(result, (_, version))| {
+            let ticket = result.and_then(|(found, valid)| self.ticket(&found, *version, valid, feed_position));
+            match ticket {
+                Ok((attr, ticket)) => OpenResult {
+                    status: 0,
+                    message: String::new(),
+                    attr: Some(attr),
+                    ticket,
+                    ticket_life_ms: limits::TICKET_LIFE_MS,
+                },
+                Err(error) => OpenResult {
+                    status: error.kind.code(),
+                    message: error.message,
+                    attr: None,
+                    ticket: Vec::new(),
+                    ticket_life_ms: 0,
+                },
+            }
+        });
+        Ok(opened.collect())
+    }
+
+    fn ticket(&self, found: &Found, version: u64, valid: u64, position: u64) -> Result<(Attr, Vec<u8>), KindError> {
+        if found.inode.is_directory() {
+            return Err(KindError::new(ErrorKind::IsADirectory, format!("file {} is a directory", found.id)));
+        }
+        if version != 0 && version != found.inode.version {
+            let message = format!("file {}: version {version} was replaced by {}", found.id, found.inode.version);
+            return Err(KindError::new(ErrorKind::Stale, message));
+        }
+        if found.inode.size > limits::FILE_BYTES_MAX {
+            let message = format!("file {}: {} bytes are more than Forebay serves", found.id, found.inode.size);
+            return Err(KindError::new(ErrorKind::Unsupported, message));
+        }
+        let ticket = Ticket {
+            file_id: found.id.0,
+            version: found.inode.version,
+            mount_id: found.inode.mount_id,
+            page_bytes: limits::PAGE_BYTES,
+            block_bytes: limits::BLOCK_BYTES,
+            size: found.inode.size,
+            store_key: found.inode.store_key.clone(),
+            fingerprint: found.inode.fingerprint.clone(),
+            feed_position: position,
+            expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
+        };
+        self.metrics.tickets.add(1);
+        Ok((found.attr(valid), ticket::sign(&ticket, &self.ticket_key)))
+    }
+}
