@@ -11,7 +11,7 @@ help: ## this list
 up: ## install what is missing, build, start a cluster, mount sample data, read it cold and warm
 	@deploy/install.sh
 	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
-	@deploy/demo.sh "$(BIN)/forebay" "$(FOREBAY_DIR)"
+	@deploy/demo.sh "$(BIN)/forebay" "$(FOREBAY_DIR)" $(UP_FLAGS)
 
 down: ## stop the cluster that `make up` started; its cache and its mounts stay for the next start
 	@"$(BIN)/forebay" down --dir "$(FOREBAY_DIR)"

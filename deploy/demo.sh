@@ -2,7 +2,7 @@
 # What `make up` shows: starts a cluster, mounts sample data, reads it twice through the mount, leaves the cluster running.
 set -euo pipefail
 shopt -s inherit_errexit
-[ $# -eq 2 ] || { echo "demo.sh: got $# arguments, want: demo.sh FOREBAY_BINARY DIRECTORY" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "demo.sh: got $# arguments, want: demo.sh FOREBAY_BINARY DIRECTORY [FLAG OF UP]..." >&2; exit 2; }
 forebay=$1
 mkdir -p "$2"
 dir=$(cd "$2" && pwd -P)
@@ -19,7 +19,7 @@ if ! [ -e "$sample/complete" ]; then
   touch "$sample/complete"
 fi
 
-"$forebay" up --dir "$dir"
+"$forebay" up --dir "$dir" "${@:3}" | sed "/^$/,\$d"
 run() { "$forebay" --config "$dir/forebay.toml" "$@"; }
 mnt=$("$forebay" --config "$dir/forebay.toml" fuse --print-config | sed -n 's/^mountpoint = "\(.*\)" #.*/\1/p')
 

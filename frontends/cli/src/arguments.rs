@@ -238,5 +238,8 @@ mod tests {
             Cli::try_parse_from(["forebay", "master", "--config", "/c", "--print-config"]).expect("passed through");
         assert_eq!(cli.config, Some("/c".into()));
         assert!(matches!(cli.command, Command::Master(role) if role.arguments == ["--print-config"]));
+        let cli = Cli::try_parse_from(["forebay", "detached", "--", "/b", "--config", "/c"]).expect("passed through");
+        assert_eq!(cli.config, None);
+        assert!(matches!(cli.command, Command::Detached(role) if role.arguments == ["--config", "/c"]));
     }
 }

@@ -105,7 +105,7 @@ fn up_shows_the_log_of_a_role_that_fails_and_stops_what_it_started() {
     std::fs::copy(env!("CARGO_BIN_EXE_forebay"), &forebay_here).expect("copied");
     for role in ["master", "worker", "fuse"] {
         let script = home.path().join(format!("forebay-{role}"));
-        std::fs::write(&script, "#!/bin/sh\necho the disk is on fire >&2\nexit 1\n").expect("written");
+        std::fs::write(&script, "#!/bin/sh\necho \"the disk is on fire: $*\" >&2\nexit 1\n").expect("written");
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
     }
     let dir = home.path().join("cluster");
@@ -116,7 +116,7 @@ fn up_shows_the_log_of_a_role_that_fails_and_stops_what_it_started() {
         .expect("it runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("up: master: it ended") && text.contains("the disk is on fire"), "{text}");
+    assert!(text.contains("up: master: it ended") && text.contains("the disk is on fire: --config /"), "{text}");
     assert!(!dir.join("run/master.pid").exists());
 
     let other = (base + 1).to_string();

@@ -61,7 +61,8 @@ pub(crate) fn start(layout: &Layout, role: &str, source: &SettingsSource) -> Res
         .open(&path)
         .map_err(|error| Failure::failed(format!("{role}: {}: {error}", path.display())))?;
     let child = Command::new(std::env::current_exe().map_err(wrong)?)
-        .arg("detached")
+        // Behind "--" nothing is taken for an argument of `forebay` itself.
+        .args(["detached", "--"])
         .arg(role::binary(role)?)
         .args(source.as_arguments())
         .current_dir("/")

@@ -132,7 +132,11 @@ fn start(
         Ok(()) => Ok(pid),
         Err(why) => {
             down::stop(layout, role);
-            let _ = child.wait();
+            if !matches!(child.try_wait(), Ok(Some(_))) {
+                // Too young to be known by its executable: it is this process's child all the same.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
             let mut text = format!("up: {role}: {why}: its last log lines, of {}:\n", layout.log(role).display());
             for line in mark.last_lines() {
                 text.push_str(&format!("  {line}\n"));
