@@ -39,7 +39,7 @@ pub(crate) async fn free(client: &Client, paths: &[String], recursive: bool) -> 
         files += batch.len() as u64;
         freed += evict(client, &mut batch, path).await?;
     }
-    output::line(&format!("{files} files, {freed} bytes ({}) freed", ByteSize(freed)))?;
+    output::line(&format!("{files} files, {freed} bytes ({}) freed, memory and SSD together", ByteSize(freed)))?;
     if failures.is_empty() { Ok(()) } else { Err(Failure::failed(failures)) }
 }
 

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A master reads its journal and a worker its tables before they are ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// A process that was just killed holds its port a moment longer.
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Starts the cluster of a directory.
@@ -98,13 +100,22 @@ fn configure(layout: &Layout, port_base: Option<u16>, source: &SettingsSource) -
 }
 
 fn free(address: &str, what_to_do: &str) -> Result<(), Failure> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(Failure::failed(format!("up: {address}: is taken by another process: {what_to_do}")))
+    let until = Instant::now() + PORT_FREE_WITHIN;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            bound => return bound.map(drop).map_err(|error| taken(address, &error, what_to_do)),
         }
-        Err(error) => Err(Failure::failed(format!("up: {address}: {error}: {what_to_do}"))),
     }
+}
+
+fn taken(address: &str, error: &std::io::Error, what_to_do: &str) -> Failure {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        return Failure::failed(format!("up: {address}: is taken by another process: {what_to_do}"));
+    }
+    Failure::failed(format!("up: {address}: {error}: {what_to_do}"))
 }
 
 fn start(
