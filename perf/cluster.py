@@ -12,7 +12,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BIN = pathlib.Path(os.environ.get("FOREBAY_BIN", TARGET / "release"))
+BIN = pathlib.Path(os.environ.get("FOREBAY_TEST_BIN_DIR", TARGET / "release"))
 ROLES = ("master", "worker", "fuse")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -40,7 +40,7 @@ class Cluster:
     def __init__(self, folder=None, ssd="16GiB", settings=""):
         for role in ROLES:
             if not (BIN / f"forebay-{role}").is_file():
-                raise SystemExit(f"{BIN}/forebay-{role} is not there: cargo build --release, or set FOREBAY_BIN")
+                raise SystemExit(f"{BIN}/forebay-{role} is not there: cargo build --release, or set FOREBAY_TEST_BIN_DIR")
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="forebay-perf-", dir=folder))
         self.mountpoint = self.dir / "mnt"
         for name in ("mnt", "run", "data"):

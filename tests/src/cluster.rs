@@ -94,12 +94,6 @@ impl Cluster {
     pub fn start(options: Options) -> Self {
         let turn = Turn::take();
         let temporary = tempfile::Builder::new().prefix("forebay-").tempdir().expect("a temporary directory");
-        Self::start_in(options, temporary, turn)
-    }
-
-    /// The same in a directory that the test prepared, for example with a loop disk in it.
-    #[must_use]
-    pub fn start_in(options: Options, temporary: tempfile::TempDir, turn: Turn) -> Self {
         let folder = temporary.path().to_path_buf();
         for name in ["mnt", "run", "store"] {
             std::fs::create_dir_all(folder.join(name)).expect("a directory of the cluster");
@@ -324,13 +318,15 @@ impl Drop for Cluster {
         }
         let mut left = Vec::new();
         for process in self.fuse.iter_mut().chain(self.workers.iter_mut().flatten()).chain(&mut self.master) {
-            if process.stop(STOP).is_none() {
-                left.push(process.log_tail(20));
+            match process.stop(STOP) {
+                Some(status) if status.success() || process.was_killed() => {}
+                Some(status) => left.push(format!("ended with {status}: {}", process.log_tail(20))),
+                None => left.push(format!("had to be killed: {}", process.log_tail(20))),
             }
         }
         while rustix::mount::unmount(self.mountpoint(), rustix::mount::UnmountFlags::DETACH).is_ok() {}
         if !left.is_empty() && !std::thread::panicking() {
-            panic!("SIGTERM did not end these within {STOP:?}:\n{}", left.join("\n"));
+            panic!("SIGTERM did not end these well within {STOP:?}:\n{}", left.join("\n"));
         }
     }
 }

@@ -1,13 +1,13 @@
-//! A small ext4 on a loop device: a disk that can fill up or fail. Needs root, e2fsprogs and xfsprogs (`xfs_io`).
+//! A small ext4 on a loop device in a temporary directory of its own: a disk that can fill up or fail. Needs root, e2fsprogs and xfsprogs (`xfs_io`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mounted loop disk; unmounted and removed when dropped.
+/// A mounted loop disk; unmounted and removed when dropped; drop it after the cluster that uses it.
 #[derive(Debug)]
 pub struct LoopDisk {
     mountpoint: PathBuf,
-    image: PathBuf,
+    _temporary: tempfile::TempDir,
 }
 
 fn tool(name: &str, arguments: &[&str]) {
@@ -17,10 +17,11 @@ fn tool(name: &str, arguments: &[&str]) {
 }
 
 impl LoopDisk {
-    /// Makes a disk of `size_bytes` in `folder` and mounts it at `folder/<name>`.
+    /// Makes a disk of `size_bytes` and mounts it.
     #[must_use]
-    pub fn mount(folder: &Path, name: &str, size_bytes: u64) -> Self {
-        let (image, mountpoint) = (folder.join(format!("{name}.img")), folder.join(name));
+    pub fn mount(size_bytes: u64) -> Self {
+        let temporary = tempfile::Builder::new().prefix("forebay-disk-").tempdir().expect("a temporary directory");
+        let (image, mountpoint) = (temporary.path().join("image"), temporary.path().join("disk"));
         let file = std::fs::File::create(&image).expect("an image file");
         file.set_len(size_bytes).expect("a sparse image");
         std::fs::create_dir_all(&mountpoint).expect("a mountpoint");
@@ -28,7 +29,7 @@ impl LoopDisk {
             (image.to_string_lossy().into_owned(), mountpoint.to_string_lossy().into_owned());
         tool("mkfs.ext4", &["-q", "-F", "-m", "0", &image_text]);
         tool("mount", &["-o", "loop", &image_text, &mount_text]);
-        Self { mountpoint, image }
+        Self { mountpoint, _temporary: temporary }
     }
 
     /// Where it is.
@@ -46,6 +47,5 @@ impl LoopDisk {
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.mountpoint).output();
-        let _ = std::fs::remove_file(&self.image);
     }
 }

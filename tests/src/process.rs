@@ -22,6 +22,7 @@ pub struct Process {
     log: PathBuf,
     log_start: u64,
     started: Instant,
+    killed: bool,
 }
 
 impl Process {
@@ -34,7 +35,7 @@ impl Process {
         die_with_parent(command);
         let started = Instant::now();
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        Self { name: name.into(), child, log: log.to_path_buf(), log_start, started }
+        Self { name: name.into(), child, log: log.to_path_buf(), log_start, started, killed: false }
     }
 
     /// Its process id.
@@ -79,8 +80,15 @@ impl Process {
 
     /// SIGKILL, then waits for the end.
     pub fn kill(&mut self) {
+        self.killed = true;
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether the test killed it.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.killed
     }
 
     /// Waits for the end by itself.

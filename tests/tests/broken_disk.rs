@@ -1,6 +1,6 @@
 //! An SSD directory that fills up or fails: reads go on from the store, and the report shows the directory as bad.
 
-use forebay_tests::{Cluster, LoopDisk, Options, Pattern, Turn, drop_cached, eventually};
+use forebay_tests::{Cluster, LoopDisk, Options, Pattern, drop_cached, eventually};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -8,12 +8,10 @@ const FILES: usize = 10;
 const FILE_BYTES: u64 = 24 * MIB;
 
 fn with_disk(size: u64) -> (Cluster, LoopDisk) {
-    let turn = Turn::take();
-    let temporary = tempfile::Builder::new().prefix("forebay-").tempdir().expect("a temporary directory");
-    let disk = LoopDisk::mount(temporary.path(), "disk", size);
+    let disk = LoopDisk::mount(size);
     let ssd = vec![(disk.path().join("cache"), "1GiB".to_string())];
     let options = Options { ssd: Some(ssd), ..Options::default() }.set("worker.mem_capacity", "\"16MiB\"");
-    let cluster = Cluster::start_in(options, temporary, turn);
+    let cluster = Cluster::start(options);
     let folder = cluster.store("data");
     for index in 0..FILES {
         Pattern(index as u64).write(&folder.join(format!("f{index}")), FILE_BYTES).expect("space");
