@@ -6,7 +6,7 @@ packages=(build-essential clang fuse3 libclang-dev librocksdb-dev pkg-config)
 with_tests=false
 case "${1:-}" in
   "") ;;
-  --tests) with_tests=true; packages+=(fio xfsprogs) ;;
+  --tests) with_tests=true; packages+=(fio python3 xfsprogs) ;;
   *) echo "install.sh: got $1, want nothing or --tests" >&2; exit 2 ;;
 esac
 
