@@ -14,8 +14,8 @@ use forebay_net::message::cluster::{
 };
 use forebay_net::message::handshake::Role;
 use forebay_net::message::namespace::{
-    AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead, OpenReadReply,
-    ReadDir, Resolve, Unmount,
+    Attr, AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead,
+    OpenReadReply, ReadDir, Recheck, Resolve, Unmount,
 };
 use forebay_net::message::{Empty, Wire};
 use forebay_net::transport::tokio::Service;
@@ -70,6 +70,14 @@ fn ids(raw: &[u64]) -> Vec<FileId> {
     raw.iter().copied().map(FileId).collect()
 }
 
+fn attr_results(attrs: Vec<Result<Attr, KindError>>) -> GetAttrReply {
+    let attrs = attrs.into_iter().map(|result| match result {
+        Ok(attr) => AttrResult { status: 0, attr: Some(attr), message: String::new() },
+        Err(error) => AttrResult { status: error.kind.code(), attr: None, message: error.message },
+    });
+    GetAttrReply { attrs: attrs.collect() }
+}
+
 impl MasterService {
     async fn answer(&self, peer: Arc<Peer>, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
         self.metrics.requests.add(1);
@@ -84,12 +92,12 @@ impl MasterService {
             Op::GetAttr => {
                 let request: GetAttr = decode(&body)?;
                 bounded(request.file_ids.len(), op)?;
-                let attrs = self.tree.attrs(&ids(&request.file_ids)).await?;
-                let attrs = attrs.into_iter().map(|result| match result {
-                    Ok(attr) => AttrResult { status: 0, attr: Some(attr), message: String::new() },
-                    Err(error) => AttrResult { status: error.kind.code(), attr: None, message: error.message },
-                });
-                Ok(GetAttrReply { attrs: attrs.collect() }.to_bytes())
+                Ok(attr_results(self.tree.attrs(&ids(&request.file_ids)).await?).to_bytes())
+            }
+            Op::Recheck => {
+                let request: Recheck = decode(&body)?;
+                bounded(request.file_ids.len(), op)?;
+                Ok(attr_results(self.tree.recheck(&ids(&request.file_ids)).await?).to_bytes())
             }
             Op::ReadDir => {
                 let request: ReadDir = decode(&body)?;

@@ -264,6 +264,36 @@ impl Tree {
         Ok(current.into_iter().map(|result| result.map(|(found, valid)| found.attr(valid))).collect())
     }
 
+    /// The same, after a look at the stores that began after the call: somebody knows that the files changed.
+    pub(crate) async fn recheck(self: &Arc<Self>, ids: &[FileId]) -> Result<Vec<Result<Attr, KindError>>, KindError> {
+        let looks = self.inodes(ids).await?.into_iter().flatten().filter(|found| found.inode.mount_id != 0);
+        let look = |found: Found| {
+            let tree = Arc::clone(self);
+            async move { tree.look_again(&found).await }
+        };
+        let looks: Vec<_> = looks.map(look).collect();
+        let looked: Vec<Result<(), KindError>> = stream::iter(looks).buffered(CHECKS_AT_ONCE).collect().await;
+        for error in looked.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "a changed file could not be checked");
+        }
+        self.attrs(ids).await
+    }
+
+    async fn look_again(self: &Arc<Self>, found: &Found) -> Result<(), KindError> {
+        let asked = Instant::now();
+        let mount = self.mount_of(found)?;
+        let name = name_of(found, &mount);
+        let directory = self.directory(FileId(found.inode.parent)).await?;
+        for _ in 0..2 {
+            // A check that was under way may have seen the store before the change.
+            match self.check_name(&mount, &directory, name.as_bytes(), true).await? {
+                Some(began) if began < asked => {}
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
     /// The live version of each file, 0 where it is gone. Asks no store.
     pub(crate) async fn live_versions(&self, ids: &[FileId]) -> Result<Vec<u64>, KindError> {
         let found = self.inodes(ids).await?;

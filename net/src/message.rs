@@ -59,6 +59,8 @@ ops! {
     ListMounts = 0x0208,
     /// A client's open files by mount, renewed.
     HoldMounts = 0x0209,
+    /// Files to be checked with their stores now.
+    Recheck = 0x020A,
     /// The cluster map.
     GetClusterMap = 0x0301,
     /// A worker joins.

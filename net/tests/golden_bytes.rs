@@ -185,6 +185,7 @@ fn bodies() -> Vec<Body> {
         both(Unmount { path: "/data".into(), force: true }, Empty::default()),
         both(ListMounts::default(), ListMountsReply { mounts: vec![mount_info()] }),
         both(HoldMounts { client_id: 5, open_files: vec![(3, 2)] }, Empty::default()),
+        both(Recheck { file_ids: vec![8, 9] }, GetAttrReply { attrs: vec![] }),
         both(GetClusterMap::default(), cluster_map()),
         both(RegisterWorker { worker: worker_info(), cluster_id: 0 }, cluster_map()),
         both(heartbeat, heartbeat_reply),
@@ -238,7 +239,7 @@ fn damaged_bodies_never_panic() {
             ($($kind:ty)*) => { $( let _ = <$kind>::from_bytes(bytes); )* };
         }
         decode_as!(Hello HelloReply Prove Empty Lookup Attr GetAttr GetAttrReply ReadDir ReadDirReply OpenRead
-            OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts GetClusterMap
+            OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts Recheck GetClusterMap
             ClusterMap RegisterWorker Heartbeat HeartbeatReply GetMountStore MountStore Report ReportReply
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
             CacheStatusReply Ticket);

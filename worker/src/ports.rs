@@ -2,6 +2,10 @@
 
 use crate::error::WorkerError;
 use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+use std::time::{Duration, Instant};
+
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One port per core: neighbours from the one that is set, or any free ones for port 0. A port that is taken is refused
 /// here, before the master hears of this worker.
@@ -19,11 +23,25 @@ pub(crate) fn choose_ports(listen: &str, shards: u16) -> Result<Vec<u16>, Worker
             })?,
         };
         let address = format!("{host}:{port}");
-        let listener = TcpListener::bind(&address).map_err(|error| refused(&address, error.to_string()))?;
+        let listener = bind(&address).map_err(|error| refused(&address, error.to_string()))?;
         let chosen = listener.local_addr().map_err(|error| refused(&address, error.to_string()))?.port();
         held.push((chosen, listener));
     }
     Ok(held.into_iter().map(|(port, _)| port).collect())
+}
+
+/// Binds; a taken port is waited for a little, because the kernel closes the sockets of a killed process only when its
+/// rings are torn down, a moment after the process is gone.
+fn bind(address: &str) -> std::io::Result<TcpListener> {
+    let until = Instant::now() + PORT_FREE_WITHIN;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// The host part of the addresses given to others: as set, or for a wildcard the address of the way to the masters.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use forebay_base::{BlockIndex, ErrorKind, KindError, WorkerId, limits, placement, unit_checksums};
 use forebay_net::message::cluster::WorkerInfo;
 use forebay_net::message::data::{Read, ReadItem, ReadReply};
+use forebay_net::message::namespace::Recheck;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ enum Failure {
 
 /// Times a worker may answer with an error of its own before the caller hears of it.
 const ITEM_FAILURES_MAX: u32 = 2;
+/// Longest a reader of a changed file waits for the master to see the change too.
+const RECHECK_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads one piece, whatever worker it takes.
 pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Result<Bytes, KindError> {
@@ -97,6 +100,7 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
                     Verdict::Final | Verdict::Ticket => {
                         if error.kind == ErrorKind::Stale {
                             grant.mark_stale(&error.message);
+                            check_now(inner, grant).await;
                         }
                         return Err(error);
                     }
@@ -120,6 +124,17 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
             );
             return Err(KindError::new(ErrorKind::Unavailable, message));
         }
+    }
+}
+
+/// The store's content is another one: the master is to look at once, so that the next open gets the new version and
+/// not this one again until the mount's freshness ends.
+async fn check_now(inner: &Arc<Inner>, grant: &Arc<Grant>) {
+    let request = Recheck { file_ids: vec![grant.file_id().0] };
+    match tokio::time::timeout(RECHECK_WAIT, inner.masters.call(&request)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(file_id = grant.file_id().0, %error, "the master could not check the file"),
+        Err(_) => tracing::debug!(file_id = grant.file_id().0, "the master still checks the file"),
     }
 }
 

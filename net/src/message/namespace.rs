@@ -213,3 +213,11 @@ pub struct HoldMounts {
     pub open_files: Vec<(u32, u64)>,
 }
 message!(HoldMounts => super::Empty);
+
+/// Looks at files in their stores now, whatever the mount's freshness: a reader learned that their content changed.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Recheck {
+    /// `FileId`s, at most `limits::BATCH_MAX`.
+    pub file_ids: Vec<u64>,
+}
+message!(Recheck => GetAttrReply);
