@@ -20,7 +20,7 @@ pub(crate) fn detach(path: &Path) -> bool {
     !is_fuse_mount(path)
 }
 
-/// `mountinfo` line: id parent major:minor root mountpoint options [tags] - type source options.
+/// A line: `id parent major:minor root mountpoint options [tags] - type source options`.
 fn has_fuse_at(mountinfo: &[u8], path: &[u8]) -> bool {
     mountinfo.split(|byte| *byte == b'\n').any(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
