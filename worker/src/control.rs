@@ -4,6 +4,7 @@
 //! Invariants: the feed's position moves only when every core has taken the events before it; a master that is away
 //! stops nothing but this.
 
+use crate::allocator;
 use crate::counters::ShardView;
 use crate::feed::FeedPosition;
 use crate::masters::Masters;
@@ -23,6 +24,8 @@ use tokio::task::JoinHandle;
 
 /// Pauses between requests for the feed that shards ask for.
 const PULL_PAUSE: Duration = Duration::from_millis(10);
+/// Code, index, rings and stacks; resident memory beyond the budgets and this is freed memory that the heaps hold.
+const RESIDENT_SLACK_BYTES: u64 = 64 << 20;
 
 /// What the talk needs.
 pub(crate) struct Control {
@@ -35,6 +38,8 @@ pub(crate) struct Control {
     pub(crate) views: Vec<Arc<ShardView>>,
     pub(crate) shards: Vec<mpsc::Sender<Command>>,
     pub(crate) heartbeat: Duration,
+    /// What the MEM tier and the pages in flight may take.
+    pub(crate) budget_bytes: u64,
 }
 
 impl Control {
@@ -104,10 +109,14 @@ impl Control {
     }
 
     fn report(&self) -> Heartbeat {
+        let counters = report::counters(&self.views);
+        if counters.resident_bytes > self.budget_bytes + RESIDENT_SLACK_BYTES {
+            allocator::give_back();
+        }
         Heartbeat {
             worker_id: self.worker.worker_id,
             tiers: report::tiers(&self.views),
-            counters: report::counters(&self.views),
+            counters,
             feed_position: self.feed.get(),
         }
     }

@@ -4,6 +4,7 @@
 //! (`run`, `control`), and the store threads (`store_gate`). Cores share nothing but counters; everything else crosses
 //! by messages.
 
+mod allocator;
 mod control;
 mod counters;
 mod error;

@@ -38,6 +38,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Runs a worker until SIGTERM or SIGINT, or until a core fails.
 pub fn run(settings: Settings) -> Result<(), WorkerError> {
+    crate::allocator::configure();
     let home = Home::open(&settings.worker.dir)?;
     check_directories(&settings)?;
     let secret = Secret::load(settings.cluster.secret_file.as_deref()).map_err(WorkerError::Secret)?;
@@ -166,6 +167,7 @@ async fn worker(
         views,
         shards: commands,
         heartbeat: settings.worker.heartbeat.max(Duration::from_millis(10)),
+        budget_bytes: settings.worker.mem_capacity.0 + settings.worker.buffer_memory.0,
     });
     match signals.unless(retry("register with the master", || control.register())).await {
         None => return cores.end(&mut events).await,
