@@ -54,17 +54,17 @@ macro_rules! metrics_table {
     ($(#[$doc:meta])* $vis:vis struct $table:ident { $($field:ident: $kind:ident = $name:literal, $help:literal;)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
-        $vis struct $table { $(#[doc = $help] pub $field: $crate::metrics::Metric,)+ }
+        $vis struct $table { $(#[doc = $help] $vis $field: $crate::metrics::Metric,)+ }
 
         impl $table {
             /// Every row of the table.
-            pub const DEFS: &'static [$crate::metrics::MetricDef] = &[$($crate::metrics::MetricDef {
+            $vis const DEFS: &'static [$crate::metrics::MetricDef] = &[$($crate::metrics::MetricDef {
                 name: $name, kind: $crate::metrics::MetricKind::$kind, help: $help,
             },)+];
 
             /// The values now, in the order of `DEFS`.
             #[must_use]
-            pub fn values(&self) -> Vec<u64> { vec![$(self.$field.get(),)+] }
+            $vis fn values(&self) -> Vec<u64> { vec![$(self.$field.get(),)+] }
         }
     };
 }
