@@ -53,12 +53,15 @@ masters = ["127.0.0.1:{master}"]
 socket_dir = "{self.dir}/run"
 [master]
 listen = "127.0.0.1:{master}"
+http = "off"
 dir = "{self.dir}/master"
 [worker]
 listen = "127.0.0.1:{free_ports(cores + 1) + 1}"
+http = "off"
 dir = "{self.dir}/worker"
 ssd = ["{self.dir}/cache={ssd}"]
 [fuse]
+http = "off"
 mountpoint = "{self.mountpoint}"
 {settings}"""
         )

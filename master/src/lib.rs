@@ -21,6 +21,7 @@ mod serve_tests;
 mod service;
 mod state;
 mod tree;
+mod web;
 
 pub use error::MasterError;
 pub use serve::run;

@@ -15,8 +15,10 @@ use crate::namespace::{Command, Outcome};
 use crate::service::MasterService;
 use crate::state::State;
 use crate::tree::{Defaults, Tree};
+use crate::web::Web;
 use forebay_base::KindError;
 use forebay_base::settings::Settings;
+use forebay_net::http::{HttpServer, HttpToken};
 use forebay_net::message::handshake::Role;
 use forebay_net::transport::tokio::Server;
 use forebay_net::{Endpoint, Secret};
@@ -70,6 +72,7 @@ pub(crate) struct Master {
     journal: Arc<Journal>,
     metrics: Arc<MasterMetrics>,
     servers: Vec<Server>,
+    http: Option<HttpServer>,
     tasks: Vec<JoinHandle<()>>,
     /// Held to the end: store calls run on it.
     stores: Option<Runtime>,
@@ -113,6 +116,7 @@ impl Master {
             journal,
             metrics,
             servers: Vec::new(),
+            http: None,
             stores: Some(stores),
             _identity: own,
         };
@@ -139,6 +143,13 @@ impl Master {
         let unix = Endpoint::Unix(directory.join(format!("master-{port}.sock")));
         let server = Server::bind(&unix, identity, Arc::clone(&self.service)).await.map_err(start_error)?;
         self.servers.push(server);
+        if let Some(address) = &settings.master.http {
+            let token = HttpToken::load(settings.cluster.http_token_file.as_deref()).map_err(start_error)?;
+            let web = Arc::new(Web::new(Arc::clone(&self.service), token.clone()));
+            let server = HttpServer::bind("master.http", address, token, web).await.map_err(start_error)?;
+            tracing::info!("console and metrics on http://{}", server.local_address());
+            self.http = Some(server);
+        }
         Ok(())
     }
 
@@ -165,6 +176,9 @@ impl Master {
 
     /// Stops serving, writes the state behind, and ends.
     pub(crate) async fn stop(mut self) -> Result<(), MasterError> {
+        if let Some(http) = self.http.take() {
+            http.shutdown().await;
+        }
         for server in std::mem::take(&mut self.servers) {
             server.shutdown().await;
         }

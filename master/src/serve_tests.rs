@@ -115,7 +115,7 @@ impl UnderStore for Double {
 fn settings(directory: &Path) -> Settings {
     let at = directory.display();
     let text = format!(
-        "[cluster]\nsocket_dir = \"{at}/s\"\n[master]\nlisten = \"127.0.0.1:0\"\ndir = \"{at}/master\"\ncores = \"3\"\n\
+        "[cluster]\nsocket_dir = \"{at}/s\"\n[master]\nlisten = \"127.0.0.1:0\"\nhttp = \"off\"\ndir = \"{at}/master\"\ncores = \"3\"\n\
          [worker]\ndir = \"{at}/worker\"\nssd = [\"{at}/cache=1GiB\"]\n[fuse]\nmountpoint = \"{at}/mnt\"\n"
     );
     load(&text, &Overrides::default()).unwrap().settings

@@ -31,6 +31,7 @@ fn start(directory: &Path, port: u16) -> Process {
     let sets = [
         format!("cluster.socket_dir={at}/s"),
         format!("master.listen=127.0.0.1:{port}"),
+        "master.http=off".into(),
         format!("master.dir={at}/master"),
         "master.cores=2".into(),
         // Cuts fall everywhere between commands.
@@ -149,7 +150,14 @@ fn refusals_are_one_line() {
     let at = directory.path().display();
     let output = Command::new(env!("CARGO_BIN_EXE_forebay-master"))
         .args(["--set", &format!("master.dir={at}/master"), "--set", &format!("cluster.socket_dir={at}/s")])
-        .args(["--set", &format!("master.listen=127.0.0.1:{port}"), "--set", "log.level=error"])
+        .args([
+            "--set",
+            &format!("master.listen=127.0.0.1:{port}"),
+            "--set",
+            "master.http=off",
+            "--set",
+            "log.level=error",
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();

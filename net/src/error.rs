@@ -28,6 +28,14 @@ pub enum NetError {
         /// Longest.
         max: usize,
     },
+    /// The token of HTTP cannot be used.
+    #[error("cluster.http_token_file: {}: {error}", path.display())]
+    HttpTokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
     /// Not an address.
     #[error("address: got \"{address}\", want host:port: {error}")]
     Address {
@@ -41,6 +49,24 @@ pub enum NetError {
     PortInUse {
         /// The address.
         address: String,
+    },
+    /// Another process listens on an HTTP address.
+    #[error("{setting} {address}: is taken by another process: change {setting}")]
+    HttpPortInUse {
+        /// The setting that holds the address.
+        setting: String,
+        /// The address.
+        address: String,
+    },
+    /// Listening for HTTP failed.
+    #[error("{setting} {address}: cannot listen there: {error}")]
+    HttpListen {
+        /// The setting that holds the address.
+        setting: String,
+        /// The address.
+        address: String,
+        /// Why.
+        error: String,
     },
     /// Another process answers on the Unix socket.
     #[error("socket in use: {} is served by another process", path.display())]
@@ -189,12 +215,15 @@ impl NetError {
         match self {
             NetError::SecretFile { .. }
             | NetError::SecretLength { .. }
+            | NetError::HttpTokenFile { .. }
             | NetError::Address { .. }
             | NetError::NotASocket { .. }
             | NetError::TooLarge { .. }
             | NetError::Misuse { .. }
             | NetError::UnexpectedFrame { .. } => ErrorKind::Invalid,
-            NetError::PortInUse { .. } | NetError::SocketInUse { .. } => ErrorKind::Busy,
+            NetError::PortInUse { .. } | NetError::HttpPortInUse { .. } | NetError::SocketInUse { .. } => {
+                ErrorKind::Busy
+            }
             NetError::SecretMismatch { .. } | NetError::ClusterMismatch { .. } | NetError::UnknownRole { .. } => {
                 ErrorKind::Denied
             }
@@ -202,6 +231,7 @@ impl NetError {
             NetError::Refused { kind, .. } => *kind,
             NetError::Frame(_) | NetError::Body(_) => ErrorKind::Corrupt,
             NetError::Listen { .. }
+            | NetError::HttpListen { .. }
             | NetError::Connect { .. }
             | NetError::ConnectTimeout { .. }
             | NetError::Broken { .. }

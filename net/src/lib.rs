@@ -1,6 +1,7 @@
-//! The wire between Forebay's processes: frames, messages, handshake, tickets, and transports for glommio and tokio.
+//! The wire between Forebay's processes: frames, messages, handshake, tickets, and transports for glommio and tokio;
+//! and a small HTTP server.
 //!
-//! `frame`, `message`, `ticket` and `handshake` are pure; runtimes appear only in `transport/`. docs/formats/wire.md is
+//! `frame`, `message`, `ticket` and `handshake` are pure; runtimes appear only in `transport/` and `http/`. docs/formats/wire.md is
 //! the specification; golden-byte tests hold this crate to it.
 
 mod endpoint;
@@ -8,6 +9,7 @@ mod error;
 pub mod frame;
 pub mod handshake;
 mod host;
+pub mod http;
 mod identity;
 pub mod message;
 mod secret;

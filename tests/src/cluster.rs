@@ -70,6 +70,17 @@ impl Options {
     }
 }
 
+/// Where the roles serve HTTP on 127.0.0.1.
+#[derive(Clone, Debug)]
+pub struct HttpPorts {
+    /// The master.
+    pub master: u16,
+    /// Each worker.
+    pub workers: Vec<u16>,
+    /// The mount.
+    pub fuse: u16,
+}
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -83,6 +94,7 @@ pub struct Cluster {
     pub fuse: Option<Process>,
     options: Options,
     worker_ports: Vec<u16>,
+    http_ports: HttpPorts,
     folder: PathBuf,
     _temporary: tempfile::TempDir,
     _turn: Turn,
@@ -99,6 +111,11 @@ impl Cluster {
             std::fs::create_dir_all(folder.join(name)).expect("a directory of the cluster");
         }
         let worker_ports = (0..options.workers).map(|_| free_ports(options.worker_cores)).collect();
+        let http_ports = HttpPorts {
+            master: free_port(),
+            workers: (0..options.workers).map(|_| free_port()).collect(),
+            fuse: free_port(),
+        };
         let mut cluster = Self {
             s3: options.s3.then(|| S3Server::start(&folder)),
             master: None,
@@ -106,6 +123,7 @@ impl Cluster {
             fuse: None,
             options,
             worker_ports,
+            http_ports,
             folder,
             _temporary: temporary,
             _turn: turn,
@@ -136,6 +154,9 @@ impl Cluster {
             ("master.listen".into(), master),
             ("master.dir".into(), format!("\"{}\"", at("master"))),
             ("worker.listen".into(), format!("\"127.0.0.1:{}\"", self.worker_ports.first().unwrap_or(&1))),
+            ("master.http".into(), format!("\"127.0.0.1:{}\"", self.http_ports.master)),
+            ("worker.http".into(), format!("\"127.0.0.1:{}\"", self.http_ports.workers.first().unwrap_or(&1))),
+            ("fuse.http".into(), format!("\"127.0.0.1:{}\"", self.http_ports.fuse)),
             ("worker.dir".into(), format!("\"{}\"", at("worker0"))),
             ("worker.cores".into(), format!("\"{}\"", self.options.worker_cores)),
             ("worker.ssd".into(), format!("[{}]", ssd.join(", "))),
@@ -163,6 +184,12 @@ impl Cluster {
             text.push_str(&format!("{field} = {value}\n"));
         }
         std::fs::write(self.config(), text).expect("a configuration file");
+    }
+
+    /// Where the roles serve HTTP.
+    #[must_use]
+    pub fn http_ports(&self) -> &HttpPorts {
+        &self.http_ports
     }
 
     /// The configuration file.
@@ -240,6 +267,7 @@ impl Cluster {
             let port = self.worker_ports[index];
             for (key, value) in [
                 ("listen", format!("127.0.0.1:{port}")),
+                ("http", format!("127.0.0.1:{}", self.http_ports.workers[index])),
                 ("dir", at("worker")),
                 ("ssd", format!("{}={}", at("cache"), self.options.ssd_capacity)),
             ] {

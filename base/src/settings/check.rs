@@ -14,6 +14,8 @@ pub struct ClusterSettings {
     pub masters: Vec<String>,
     /// File with the shared secret, if any.
     pub secret_file: Option<PathBuf>,
+    /// File with the token for HTTP, if any.
+    pub http_token_file: Option<PathBuf>,
     /// Directory of Unix sockets.
     pub socket_dir: PathBuf,
     /// Deadline of one internal call.
@@ -25,6 +27,8 @@ pub struct ClusterSettings {
 pub struct MasterSettings {
     /// Where it listens.
     pub listen: String,
+    /// Where it serves HTTP; `None` for nowhere.
+    pub http: Option<String>,
     /// Journal and state.
     pub dir: PathBuf,
     /// Cores for partitions.
@@ -51,6 +55,8 @@ pub struct TierDir {
 pub struct WorkerSettings {
     /// Where shard 0 listens.
     pub listen: String,
+    /// Where it serves HTTP; `None` for nowhere.
+    pub http: Option<String>,
     /// Identity and small state.
     pub dir: PathBuf,
     /// Cores, one shard each.
@@ -91,6 +97,8 @@ pub struct StoreSettings {
 pub struct FuseSettings {
     /// Where to mount.
     pub mountpoint: PathBuf,
+    /// Where it serves HTTP; `None` for nowhere.
+    pub http: Option<String>,
     /// Serving threads.
     pub threads: usize,
     /// Let other users in.
@@ -128,6 +136,14 @@ impl Reader<'_> {
 
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(self.text(name))
+    }
+
+    fn optional_path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path(name)).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    fn address_or_off(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|address| address != "off")
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -171,16 +187,17 @@ impl Reader<'_> {
 /// Builds the typed settings and appends what is wrong between keys.
 pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: &mut Vec<String>) -> Settings {
     let read = Reader(values);
-    let secret_file = Some(read.path("cluster.secret_file")).filter(|path| !path.as_os_str().is_empty());
     let settings = Settings {
         cluster: ClusterSettings {
             masters: read.list("cluster.masters"),
-            secret_file,
+            secret_file: read.optional_path("cluster.secret_file"),
+            http_token_file: read.optional_path("cluster.http_token_file"),
             socket_dir: read.path("cluster.socket_dir"),
             rpc_timeout: read.span("cluster.rpc_timeout"),
         },
         master: MasterSettings {
             listen: read.text("master.listen"),
+            http: read.address_or_off("master.http"),
             dir: read.path("master.dir"),
             cores: read.cores("master.cores"),
             partitions: read.int("master.partitions") as u16,
@@ -189,6 +206,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
         },
         worker: WorkerSettings {
             listen: read.text("worker.listen"),
+            http: read.address_or_off("worker.http"),
             dir: read.path("worker.dir"),
             cores: read.cores("worker.cores"),
             mem_capacity: read.size("worker.mem_capacity"),
@@ -213,6 +231,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
         },
         fuse: FuseSettings {
             mountpoint: read.path("fuse.mountpoint"),
+            http: read.address_or_off("fuse.http"),
             threads: read.int("fuse.threads") as usize,
             allow_other: read.flag("fuse.allow_other"),
             max_read: read.size("fuse.max_read"),
@@ -235,7 +254,7 @@ fn check_required(values: &BTreeMap<&'static str, (Value, Origin)>, problems: &m
             Value::List(list) => list.is_empty(),
             _ => false,
         };
-        if empty && !matches!(key.name, "cluster.secret_file" | "worker.ssd") {
+        if empty && !matches!(key.name, "cluster.secret_file" | "cluster.http_token_file" | "worker.ssd") {
             problems.push(format!("{}: got nothing, want {}", key.name, key.kind.want()));
         }
     }
@@ -268,12 +287,27 @@ fn check_directories(settings: &Settings, problems: &mut Vec<String>) {
 
 fn check_binds(settings: &Settings, problems: &mut Vec<String>) {
     for (name, address) in [("master.listen", &settings.master.listen), ("worker.listen", &settings.worker.listen)] {
-        let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
-        let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if !loopback && settings.cluster.secret_file.is_none() {
+        if !is_loopback(address) && settings.cluster.secret_file.is_none() {
             problems.push(format!(
                 "{name}: got {address}, want a loopback address, or cluster.secret_file set: other hosts are let in only by a secret"
             ));
         }
     }
+    let http = [
+        ("master.http", &settings.master.http),
+        ("worker.http", &settings.worker.http),
+        ("fuse.http", &settings.fuse.http),
+    ];
+    for (name, address) in http.iter().filter_map(|(name, address)| Some((name, address.as_ref()?))) {
+        if !is_loopback(address) && settings.cluster.http_token_file.is_none() {
+            problems.push(format!(
+                "{name}: got {address}, want a loopback address, off, or cluster.http_token_file set: other hosts are let in only by a token"
+            ));
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

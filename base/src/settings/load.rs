@@ -227,4 +227,19 @@ mod tests {
         assert!(found[0].contains("overlap"), "{found:#?}");
         assert!(found[1].contains("cluster.secret_file"), "{found:#?}");
     }
+    #[test]
+    fn http_is_off_or_an_address_and_open_only_with_a_token() {
+        let loaded = load("[master]\nhttp = \"off\"\n", &Overrides::default()).expect("off is a value");
+        assert_eq!(loaded.settings.master.http, None);
+        assert_eq!(loaded.settings.worker.http.as_deref(), Some("127.0.0.1:7481"));
+        assert!(problems("[master]\nhttp = \"on\"\n")[0].contains("want host:port or off"));
+        let open = "[worker]\nhttp = \"0.0.0.0:7481\"\n[fuse]\nhttp = \"[::]:7482\"\n";
+        let found = problems(open);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found.iter().all(|problem| problem.contains("cluster.http_token_file")), "{found:#?}");
+        // The cluster's secret guards the wire, not HTTP.
+        assert_eq!(problems(&format!("{open}[cluster]\nsecret_file = \"/etc/forebay/secret\"\n")).len(), 2);
+        load(&format!("{open}[cluster]\nhttp_token_file = \"/etc/forebay/token\"\n"), &Overrides::default())
+            .expect("a token lets others in");
+    }
 }

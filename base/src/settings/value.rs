@@ -12,6 +12,8 @@ pub enum Kind {
     Path,
     /// `host:port`.
     Address,
+    /// `host:port`, or `off`.
+    AddressOrOff,
     /// A list of `host:port`.
     Addresses,
     /// A byte size within [min, max] bytes.
@@ -119,6 +121,7 @@ impl Kind {
             Kind::Text => "text".into(),
             Kind::Path => "an absolute path".into(),
             Kind::Address => "host:port".into(),
+            Kind::AddressOrOff => "host:port or off".into(),
             Kind::Addresses => "a list of host:port".into(),
             Kind::Size(min, max) => format!("a size from {} to {}", ByteSize(min), ByteSize(max)),
             Kind::Span => "a time such as 250ms, 30s, 5m or never".into(),
@@ -136,6 +139,7 @@ impl Kind {
             Kind::Text => Value::Text(text.into()),
             Kind::Path => (text.is_empty() || PathBuf::from(text).is_absolute()).then(|| Value::Text(text.into()))?,
             Kind::Address => is_address(text).then(|| Value::Text(text.into()))?,
+            Kind::AddressOrOff => (text == "off" || is_address(text)).then(|| Value::Text(text.into()))?,
             Kind::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into()))?,
             Kind::Cores => Cores::parse(text).map(|_| Value::Text(text.into()))?,
             Kind::Size(min, max) => {

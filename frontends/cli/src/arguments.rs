@@ -57,7 +57,8 @@ pub(crate) struct Up {
     /// Where configuration, data, logs and the mount live [default: ~/.forebay]
     #[arg(long, value_name = "D", env = "FOREBAY_DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// The master listens on this port, the worker's cores from 100 above it [default: 7400]
+    /// The master listens on this port, the worker's cores from 100 above it, HTTP of the roles from 80 above it
+    /// [default: 7400]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65000))]
     pub(crate) port_base: Option<u16>,
 }

@@ -154,12 +154,10 @@ fn closed_pipe() -> Stdio {
     writer.into()
 }
 
-/// A base whose master's and first worker's ports are free now.
+/// A base whose ports for the master, HTTP and the worker are free now.
 fn free_port_base() -> u16 {
     (20_000..60_000)
         .step_by(317)
-        .find(|base| {
-            (0..40).map(|n| base + 100 + n).chain([*base]).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok())
-        })
+        .find(|base| (0..60).map(|n| base + 80 + n).chain([*base]).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok()))
         .expect("some ports are free")
 }

@@ -127,6 +127,7 @@ impl Cluster {
             format!("cluster.socket_dir={}", path("run")),
             "cluster.rpc_timeout=2s".into(),
             "worker.listen=127.0.0.1:0".into(),
+            "worker.http=off".into(),
             format!("worker.dir={}", path("worker")),
             format!("worker.ssd={}=256MiB", path("cache")),
             "worker.mem_capacity=32MiB".into(),

@@ -12,7 +12,10 @@ pub(crate) const ROLES: [&str; 3] = ["master", "worker", "fuse"];
 pub(crate) const PORT_BASE: u16 = 7400;
 
 /// The worker's first port lies this much above the master's.
-const WORKER_PORT_OFFSET: u16 = 100;
+pub(crate) const WORKER_PORT_OFFSET: u16 = 100;
+
+/// HTTP of the master, the worker and the mount, in that order, from this much above the master's port.
+pub(crate) const HTTP_PORT_OFFSET: u16 = 80;
 
 /// The SSD tier's default size, or half of the free space where that is less.
 const CACHE_BYTES: u64 = 10 << 30;
@@ -122,20 +125,26 @@ impl Layout {
              socket_dir = {}\n\n\
              [master]\n\
              listen = \"127.0.0.1:{port_base}\"\n\
+             http = \"127.0.0.1:{}\"\n\
              dir = {}\n\n\
              [worker]\n\
              listen = \"127.0.0.1:{}\"\n\
+             http = \"127.0.0.1:{}\"\n\
              dir = {}\n\
              mem_capacity = \"256MiB\"\n\
              ssd = [{}]\n\n\
              [fuse]\n\
+             http = \"127.0.0.1:{}\"\n\
              mountpoint = {}\n",
             quoted("secret"),
             quoted("run"),
+            port_base + HTTP_PORT_OFFSET,
             quoted("master"),
             port_base + WORKER_PORT_OFFSET,
+            port_base + HTTP_PORT_OFFSET + 1,
             quoted("worker"),
             toml::Value::String(cache),
+            port_base + HTTP_PORT_OFFSET + 2,
             quoted("mnt"),
         )
     }
@@ -179,6 +188,11 @@ mod tests {
         let text = std::fs::read_to_string(layout.config()).expect("there");
         let loaded = load(&text, &Overrides::default()).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
         assert_eq!(loaded.settings.worker.listen, "127.0.0.1:17500");
+        let http = [&loaded.settings.master.http, &loaded.settings.worker.http, &loaded.settings.fuse.http];
+        assert_eq!(
+            http.map(|address| address.as_deref().expect("on")),
+            ["127.0.0.1:17480", "127.0.0.1:17481", "127.0.0.1:17482"]
+        );
         assert_eq!(loaded.settings.fuse.mountpoint, layout.mountpoint());
         let secret = loaded.settings.cluster.secret_file.expect("set");
         let mode = secret.metadata().expect("there").permissions().mode();

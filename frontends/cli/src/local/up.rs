@@ -1,6 +1,6 @@
 //! `forebay up`: starts what does not run yet, waits until each role is ready, and says what runs where.
 
-use super::layout::{Layout, PORT_BASE, ROLES};
+use super::layout::{HTTP_PORT_OFFSET, Layout, PORT_BASE, ROLES, WORKER_PORT_OFFSET};
 use super::log_file::LogMark;
 use super::{down, mountinfo, process};
 use crate::arguments::Up;
@@ -83,7 +83,8 @@ fn configure(layout: &Layout, port_base: Option<u16>, source: &SettingsSource) -
         let port = port_base.unwrap_or(PORT_BASE);
         // The cores' ports follow the worker's first one.
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u16;
-        for port in std::iter::once(port).chain((0..cores).map(|core| port + 100 + core)) {
+        let http = (0..ROLES.len() as u16).map(|role| port + HTTP_PORT_OFFSET + role);
+        for port in std::iter::once(port).chain(http).chain((0..cores).map(|core| port + WORKER_PORT_OFFSET + core)) {
             free(&format!("127.0.0.1:{port}"), "give --port-base N, or stop what listens there")?;
         }
         return layout.write_config(port);
@@ -158,6 +159,15 @@ fn start(
 }
 
 fn check_ports(layout: &Layout, role: &str, settings: &Settings) -> Result<(), Failure> {
+    let (setting, http) = match role {
+        "master" => ("master.http", &settings.master.http),
+        "worker" => ("worker.http", &settings.worker.http),
+        _ => ("fuse.http", &settings.fuse.http),
+    };
+    let what_to_do = |setting: &str| format!("stop that process, or change {setting} in {}", layout.config().display());
+    if let Some(address) = http {
+        free(address, &what_to_do(setting))?;
+    }
     let (setting, listen, count) = match role {
         "master" => ("master.listen", &settings.master.listen, 1),
         "worker" => {
@@ -171,8 +181,7 @@ fn check_ports(layout: &Layout, role: &str, settings: &Settings) -> Result<(), F
         return Ok(());
     };
     for port in (0..count).filter_map(|core| first.checked_add(u16::try_from(core).ok()?)).filter(|port| *port != 0) {
-        let what_to_do = format!("stop that process, or change {setting} in {}", layout.config().display());
-        free(&format!("{host}:{port}"), &what_to_do)?;
+        free(&format!("{host}:{port}"), &what_to_do(setting))?;
     }
     Ok(())
 }
