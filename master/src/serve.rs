@@ -8,6 +8,7 @@ use crate::flights::Flights;
 use crate::freshness::Freshness;
 use crate::identity;
 use crate::journal::Journal;
+use crate::links::Links;
 use crate::members::Members;
 use crate::metrics::MasterMetrics;
 use crate::mounts::{Mounts, Opener};
@@ -21,7 +22,7 @@ use forebay_base::settings::Settings;
 use forebay_net::http::{HttpServer, HttpToken};
 use forebay_net::message::handshake::Role;
 use forebay_net::transport::tokio::Server;
-use forebay_net::{Endpoint, Secret};
+use forebay_net::{Endpoint, Identity, Secret};
 use forebay_ufs::StoreLimits;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -109,7 +110,9 @@ impl Master {
             .thread_name("store")
             .enable_all()
             .build()?;
-        let service = assemble(settings, opener, &own, &stores, boot, cores, &journal, feed, &metrics);
+        let identity = Identity { role: Role::Master, cluster_id: own.cluster_id, secret };
+        let links = Arc::new(Links::new(identity.clone()));
+        let service = assemble(settings, opener, &own, &stores, boot, cores, &journal, feed, &metrics, links);
         let mut master = Self {
             tasks: background(settings, &service),
             service,
@@ -121,16 +124,11 @@ impl Master {
             _identity: own,
         };
         master.service.mounts.load().await.map_err(start_error)?;
-        master.listen(settings, secret).await?;
+        master.listen(settings, identity).await?;
         Ok(master)
     }
 
-    async fn listen(&mut self, settings: &Settings, secret: Secret) -> Result<(), MasterError> {
-        let identity = forebay_net::Identity {
-            role: Role::Master,
-            cluster_id: forebay_base::ClusterId(self.service.cluster_id),
-            secret,
-        };
+    async fn listen(&mut self, settings: &Settings, identity: Identity) -> Result<(), MasterError> {
         let tcp = Endpoint::Tcp(settings.master.listen.clone());
         let server = Server::bind(&tcp, identity.clone(), Arc::clone(&self.service)).await.map_err(start_error)?;
         let address = server.local_address();
@@ -217,6 +215,7 @@ fn assemble(
     journal: &Arc<Journal>,
     feed: Arc<Feed>,
     metrics: &Arc<MasterMetrics>,
+    links: Arc<Links>,
 ) -> Arc<MasterService> {
     let defaults = Defaults { owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()) };
     let limits = StoreLimits {
@@ -262,6 +261,7 @@ fn assemble(
         cores,
         feed,
         metrics: Arc::clone(metrics),
+        links,
         cluster_id: own.cluster_id.0,
     })
 }

@@ -3,6 +3,7 @@
 use crate::cores::Cores;
 use crate::feed::Feed;
 use crate::journal::Journal;
+use crate::links::Links;
 use crate::members::Members;
 use crate::metrics::MasterMetrics;
 use crate::mounts::Mounts;
@@ -34,6 +35,9 @@ pub(crate) struct MasterService {
     pub(crate) cores: Arc<Cores>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) metrics: Arc<MasterMetrics>,
+    /// To the workers' cores.
+    #[allow(dead_code, reason = "its callers land after it")]
+    pub(crate) links: Arc<Links>,
     pub(crate) cluster_id: u128,
 }
 
