@@ -199,6 +199,7 @@ impl MasterService {
                     inodes: counts.into_iter().sum(),
                     journal_index: self.journal.applied_index(),
                     master_resident_bytes: resident_bytes(),
+                    unix_ms: forebay_base::unix_now_ms(),
                     workers: self.members.report(),
                     mounts: self.mounts.list(),
                 };

@@ -144,6 +144,7 @@ fn bodies() -> Vec<Body> {
         inodes: 1000,
         journal_index: 2000,
         master_resident_bytes: 3000,
+        unix_ms: 1_700_000_000_000,
         workers: vec![WorkerReport {
             worker: worker_info(),
             live: true,

@@ -118,7 +118,8 @@ fn rate(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn as_json(report: &ReportReply) -> Value {
+/// The report for programs.
+pub(crate) fn as_json(report: &ReportReply) -> Value {
     json!({
         "cluster_id": format!("{:032x}", report.cluster_id),
         "epoch": report.epoch,

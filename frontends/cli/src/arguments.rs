@@ -179,6 +179,41 @@ pub(crate) enum AdminVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Checks this host for its roles: kernel, limits, disks, ports, clock, cluster; says how to mend what is wrong
+    #[command(after_help = "Example:\n  forebay admin doctor --no-speed\n\nExit code 1 when a check fails.")]
+    Doctor(Doctor),
+    /// Writes a tarball for a bug report: versions, configuration, doctor, report, logs; no secrets
+    #[command(after_help = "Example:\n  forebay admin collect --output /tmp/forebay.tar.gz")]
+    Collect(Collect),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The directory given to `up`; its forebay.toml is used
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Checks this role only; may be given more than once [default: those that this host has]
+    #[arg(long = "role", value_name = "ROLE", value_parser = ["master", "worker", "fuse"])]
+    pub(crate) roles: Vec<String>,
+    /// Leaves the short measurement of each tier's disk out
+    #[arg(long)]
+    pub(crate) no_speed: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Collect {
+    /// Where to write [default: forebay-collect-DATE.tar.gz in the current directory]
+    #[arg(long, value_name = "FILE.tar.gz")]
+    pub(crate) output: Option<PathBuf>,
+    /// The directory given to `up`; its forebay.toml is used
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Most that is taken of the end of each log
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub(crate) log_size: forebay_base::ByteSize,
 }
 
 /// Reads `k=v`.

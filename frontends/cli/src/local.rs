@@ -6,7 +6,7 @@
 mod down;
 mod layout;
 mod log_file;
-mod mountinfo;
+pub(crate) mod mountinfo;
 mod process;
 mod up;
 

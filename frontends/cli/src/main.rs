@@ -5,7 +5,9 @@
 
 mod admin;
 mod arguments;
+mod collect;
 mod connection;
+mod doctor;
 mod failure;
 mod fs;
 mod local;
@@ -47,6 +49,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Fuse(role) => Err(role::exec("fuse", &role.arguments, &source)),
         Command::Detached(detached) => Err(role::exec_detached(&detached)),
         Command::Fs { verb } => connection::run(&source, |client| fs::run(client, verb)),
+        Command::Admin { verb: arguments::AdminVerb::Doctor(arguments) } => doctor::doctor(&arguments, &source),
+        Command::Admin { verb: arguments::AdminVerb::Collect(arguments) } => collect::collect(&arguments, &source),
         Command::Admin { verb: arguments::AdminVerb::Report { json } } => {
             connection::run(&source, |client| async move { admin::report(&client, json).await })
         }

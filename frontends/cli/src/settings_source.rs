@@ -32,6 +32,16 @@ impl SettingsSource {
         Self { file: Some(file.to_path_buf()), flags: self.flags.clone() }
     }
 
+    /// The configuration that `forebay up` wrote in `dir`, if one is named.
+    pub(crate) fn in_dir(&self, dir: Option<&Path>) -> Self {
+        dir.map_or_else(|| self.clone(), |dir| self.with_file(&dir.join("forebay.toml")))
+    }
+
+    /// The file, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Reads and checks.
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let text = match &self.file {

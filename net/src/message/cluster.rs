@@ -194,6 +194,8 @@ pub struct ReportReply {
     pub journal_index: u64,
     /// Resident memory of the master, bytes.
     pub master_resident_bytes: u64,
+    /// The master's wall clock when it answered.
+    pub unix_ms: u64,
     /// Workers.
     pub workers: Vec<WorkerReport>,
     /// Mounts.
