@@ -4,7 +4,7 @@ FOREBAY_DIR ?= $(HOME)/.forebay
 BIN := $(CARGO_TARGET_DIR)/release
 SHELL := /bin/bash
 
-.PHONY: help up down test verify fix bench perf
+.PHONY: help up down test verify fix bench perf dist
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
@@ -38,3 +38,7 @@ perf: ## first figures: warm reads through the mount beside the raw file system
 	@deploy/install.sh --tests
 	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
 	perf/first_figures.sh
+
+dist: ## a release tarball in dist/, with its checksum
+	@deploy/install.sh
+	@deploy/dist.sh

@@ -30,11 +30,13 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
-    /// With the values of the cluster's secret and of the keys in this environment.
+    /// With the values of the cluster's secret, its HTTP token, and the keys in this environment.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let file = settings.cluster.secret_file.as_deref().and_then(|path| std::fs::read(path).ok());
-        let file = file.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string());
-        Self::of(file.into_iter().chain(VARIABLES.iter().filter_map(|name| std::env::var(name).ok())).collect())
+        let cluster = &settings.cluster;
+        let files = [&cluster.secret_file, &cluster.http_token_file].into_iter().flatten();
+        let files = files.filter_map(|path| std::fs::read(path).ok());
+        let files = files.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string());
+        Self::of(files.chain(VARIABLES.iter().filter_map(|name| std::env::var(name).ok())).collect())
     }
 
     fn of(mut values: Vec<String>) -> Self {

@@ -105,6 +105,7 @@ mod tests {
             }),
             directories: vec![directory("master.dir", None), directory("worker.ssd[0]", Some(10 << 30))],
             secret: Some(SecretFile { path: "/s".into(), meta: Ok((0, 0o400)), load: Ok(()) }),
+            http_token: None,
             ports: vec![Port {
                 setting: "master.listen".into(),
                 role: "master",
@@ -185,6 +186,9 @@ mod tests {
             }),
             case("secret.mode", Failure, |f| f.secret.as_mut().expect("a secret").meta = Ok((0, 0o644))),
             case("secret.mode", Warning, |f| f.secret.as_mut().expect("a secret").meta = Ok((0, 0o640))),
+            case("http-token.mode", Failure, |f| {
+                f.http_token = Some(SecretFile { path: "/t".into(), meta: Ok((0, 0o604)), load: Ok(()) });
+            }),
             case("secret.usable", Failure, |f| f.secret.as_mut().expect("a secret").load = Err("5 bytes".into())),
             case("port.127.0.0.1:7400", Failure, |f| f.ports[0].state = PortState::Held(1, "nginx".into())),
             case("port.127.0.0.1:7400", Failure, |f| f.ports[0].state = PortState::Refused("no such address".into())),

@@ -14,6 +14,7 @@ pub(crate) struct Facts {
     pub(crate) worker: Option<WorkerNeeds>,
     pub(crate) directories: Vec<Directory>,
     pub(crate) secret: Option<SecretFile>,
+    pub(crate) http_token: Option<SecretFile>,
     pub(crate) ports: Vec<Port>,
     pub(crate) masters: Vec<Master>,
     /// The kernel's side of the mount, where this host mounts.

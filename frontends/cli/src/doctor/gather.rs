@@ -61,6 +61,7 @@ pub(crate) async fn gather(scope: &Scope<'_>) -> Facts {
         worker,
         directories,
         secret: settings.cluster.secret_file.as_deref().map(secret_file),
+        http_token: settings.cluster.http_token_file.as_deref().map(secret_file),
         ports: port::look(scope.loaded, &roles),
         masters: cluster::ask(settings).await,
         mount: has("fuse").then(|| kernel_mount(&settings.fuse.mountpoint)),

@@ -16,6 +16,12 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
         let check = format!("port.{}", port.address);
         let (setting, own) = (&port.setting, format!("forebay-{}", port.role));
         findings.push(match &port.state {
+            PortState::Free if facts.process(port.role).is_some() && setting.ends_with(".http") => Finding::warning(
+                check,
+                format!("nobody listens, though process {} runs", facts.limits_of(port.role).pid),
+                format!("{own} serving its metrics there"),
+                format!("see its log, or set {setting} = \"off\""),
+            ),
             PortState::Free if facts.process(port.role).is_some() => Finding::failure(
                 check,
                 format!("nobody listens, though process {} runs", facts.limits_of(port.role).pid),

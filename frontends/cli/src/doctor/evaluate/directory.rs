@@ -1,6 +1,6 @@
 //! Directories, disks and the secret's file. Pure.
 
-use crate::doctor::facts::{Directory, DirectoryState, Facts};
+use crate::doctor::facts::{Directory, DirectoryState, Facts, SecretFile};
 use crate::doctor::finding::Finding;
 use forebay_base::ByteSize;
 
@@ -195,32 +195,39 @@ fn space(facts: &Facts, directory: &Directory, state: &DirectoryState, capacity:
     }
 }
 
-/// The secret's file.
+/// The files of the secret and of the HTTP token.
 pub(super) fn secret(facts: &Facts) -> Vec<Finding> {
-    let Some(secret) = &facts.secret else {
-        return vec![Finding::ok("secret.usable", "none is set; only loopback listens without one")];
+    let mut findings = match &facts.secret {
+        Some(secret) => secret_file("secret", "cluster.secret_file", secret),
+        None => vec![Finding::ok("secret.usable", "none is set; only loopback listens without one")],
     };
+    if let Some(token) = &facts.http_token {
+        findings.extend(secret_file("http-token", "cluster.http_token_file", token));
+    }
+    findings
+}
+
+fn secret_file(name: &str, setting: &str, secret: &SecretFile) -> Vec<Finding> {
     let path = secret.path.display();
     let mut findings = vec![match &secret.load {
-        Ok(()) => Finding::ok("secret.usable", path.to_string()),
+        Ok(()) => Finding::ok(format!("{name}.usable"), path.to_string()),
         Err(error) => Finding::failure(
-            "secret.usable",
-            error,
+            format!("{name}.usable"),
+            error.replacen("cluster.secret_file", setting, 1),
             "a file of 16 to 4096 bytes that this user can read",
-            format!(
-                "head -c 32 /dev/urandom | base64 > {path}, the same on every host, chmod 0400, owner: who runs the roles"
-            ),
+            format!("head -c 32 /dev/urandom | base64 > {path}, the same on every host, chmod 0400, owner: who runs the roles"),
         ),
     }];
     if let Ok((uid, mode)) = secret.meta {
+        let check = format!("{name}.mode");
         let found = format!("{path} has mode {mode:04o}, user {uid}");
         let mend = format!("chmod 0400 {path}");
         findings.push(if mode & 0o007 != 0 {
-            Finding::failure("secret.mode", found, "0400 or 0600: every user of this host can read it", mend)
+            Finding::failure(check, found, "0400 or 0600: every user of this host can read it", mend)
         } else if mode & 0o070 != 0 {
-            Finding::warning("secret.mode", found, "0400 or 0600: its group can read it", mend)
+            Finding::warning(check, found, "0400 or 0600: its group can read it", mend)
         } else {
-            Finding::ok("secret.mode", format!("{mode:04o}, user {uid}"))
+            Finding::ok(check, format!("{mode:04o}, user {uid}"))
         });
     }
     findings
