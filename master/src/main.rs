@@ -2,13 +2,15 @@
 //! bad configuration.
 
 use forebay_base::settings::{Start, command_line};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let about = "the namespace, the journal and the mount table of a Forebay cluster";
     match command_line("forebay-master", about, std::env::args().skip(1), std::env::vars()) {
         Start::Print(text) => {
-            println!("{text}");
+            // The reader may have seen enough: forebay-master --help | head.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Start::Refuse(text) => {

@@ -149,8 +149,11 @@ fn bug_report_holds_no_secret() {
     cluster.mount_s3("/s3", "b", &[]);
     // What must never happen, a secret in a log, must not get out either.
     let mut log = std::fs::File::options().append(true).open(cluster.folder().join("master.log")).expect("a log");
-    std::io::Write::write_all(&mut log, format!("leaked {SECRET} and secret_key={SECRET_KEY} end-of-leak\n").as_bytes())
-        .expect("space");
+    std::io::Write::write_all(
+        &mut log,
+        format!("leaked {SECRET} and secret_key={SECRET_KEY} end-of-leak\n").as_bytes(),
+    )
+    .expect("space");
     let tarball = cluster.folder().join("report.tar.gz");
     let said = cluster.cli().ok(&["admin", "collect", "--output", tarball.to_str().expect("ASCII")]);
     for name in ["configuration.toml", "doctor.json", "report.json", "log-master.txt", "log-worker.txt", "host.txt"] {

@@ -1,6 +1,7 @@
 //! `forebay-fuse`: mounts the namespace and serves it.
 
 use forebay_base::settings::{Start, command_line};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -9,7 +10,8 @@ fn main() -> ExitCode {
     let settings = match start {
         Start::Run(loaded) => loaded.settings,
         Start::Print(text) => {
-            println!("{text}");
+            // The reader may have seen enough: forebay-master --help | head.
+            let _ = writeln!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
         Start::Refuse(problem) => {

@@ -2,13 +2,15 @@
 
 use forebay_base::log;
 use forebay_base::settings::{Start, command_line};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let about = "serves cached data to clients, one shard per core";
     let settings = match command_line("forebay-worker", about, std::env::args().skip(1), std::env::vars()) {
         Start::Print(text) => {
-            println!("{text}");
+            // The reader may have seen enough: forebay-master --help | head.
+            let _ = writeln!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
         Start::Refuse(text) => {

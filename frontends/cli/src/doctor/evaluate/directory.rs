@@ -215,7 +215,9 @@ fn secret_file(name: &str, setting: &str, secret: &SecretFile) -> Vec<Finding> {
             format!("{name}.usable"),
             error.replacen("cluster.secret_file", setting, 1),
             "a file of 16 to 4096 bytes that this user can read",
-            format!("head -c 32 /dev/urandom | base64 > {path}, the same on every host, chmod 0400, owner: who runs the roles"),
+            format!(
+                "head -c 32 /dev/urandom | base64 > {path}, the same on every host, chmod 0400, owner: who runs the roles"
+            ),
         ),
     }];
     if let Ok((uid, mode)) = secret.meta {
