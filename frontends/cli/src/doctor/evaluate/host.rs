@@ -281,7 +281,7 @@ fn open_files(role: &str, process: &Process, whose: &str, least: u64, comfort: u
     if process.open_files < least {
         Finding::failure(check, found, format!("at least {least}, better {comfort}"), mend)
     } else if process.open_files < comfort {
-        Finding::warning(check, found, format!("{comfort}: each client takes a connection to each core"), mend)
+        Finding::warning(check, found, format!("{comfort}: each client takes connections of its own"), mend)
     } else {
         Finding::ok(check, found)
     }
