@@ -62,7 +62,7 @@ fn troubles_are_found_by_name() {
     let (code, checks) = doctor(&config, "", &["--set", &set]);
     assert_eq!(code, 1, "{checks:?}");
     let master = states(&checks, "failure").into_iter().find(|name| name.starts_with("master.")).expect("it is found");
-    expect(&checks, &master.to_string(), "failure", "secret");
+    expect(&checks, master, "failure", "secret");
     expect(&checks, "secret.mode", "failure", "0644");
 
     // A master that is not there.
