@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 stage=$work/$name
 
-cargo build --release --locked -p forebay-cli -p forebay-worker -p forebay-fuse
+cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
 # A directory that holds only archives leaves the linker no shared library to prefer.
 mkdir "$work/archives"
 link=(-L "native=$work/archives")
