@@ -23,7 +23,7 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 head -c 3000000 /dev/urandom >"$root/data/file"
-in_root() { env -i HOME=/home PATH=/usr/bin chroot "$root" "$@"; }
+in_root() { env -i HOME=/home PATH=/usr/bin "$(command -v chroot)" "$root" "$@"; }
 forebay() { in_root /forebay/bin/forebay "$@"; }
 port=${FOREBAY_CHECK_PORT:-17400}
 ended() { forebay down --dir /home/f >/dev/null 2>&1 || true; }
