@@ -10,6 +10,11 @@ use std::time::{Duration, Instant};
 
 /// After a failure the store is left alone this long.
 const REST: Duration = Duration::from_millis(1500);
+/// A store that could not be opened is tried again this long after the first failure, then twice as long each time.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+const REOPEN_LONGEST: Duration = Duration::from_secs(30);
+/// Somebody who asks makes it be tried again at once, but not more often than this.
+const REOPEN_LEAST: Duration = Duration::from_millis(500);
 /// One log line per this long while a store is away.
 const LOG_EACH: Duration = Duration::from_secs(10);
 
@@ -23,12 +28,27 @@ struct Trouble {
     logged: Option<Instant>,
 }
 
+/// Opens the mount's store.
+pub(crate) type Reopen = Box<dyn Fn() -> Result<Arc<dyn UnderStore>, StoreError> + Send + Sync>;
+
 /// A mount.
 pub(crate) struct MountState {
     pub(crate) record: MountRecord,
     pub(crate) bound: Bound,
-    store: Result<Arc<dyn UnderStore>, KindError>,
+    reopen: Reopen,
+    store: Mutex<Opening>,
     trouble: Mutex<Trouble>,
+}
+
+/// The store, or why there is none.
+struct Opening {
+    store: Result<Arc<dyn UnderStore>, KindError>,
+    tried: Instant,
+    pause: Duration,
+}
+
+fn unopened(error: StoreError) -> KindError {
+    KindError::new(ErrorKind::Unavailable, error.to_string())
 }
 
 /// Whether an error means that the store is away, not that it said no.
@@ -37,21 +57,61 @@ pub(crate) fn is_outage(kind: ErrorKind) -> bool {
 }
 
 impl MountState {
-    pub(crate) fn new(record: MountRecord, store: Result<Arc<dyn UnderStore>, StoreError>) -> Self {
-        let store = store.map_err(|error| KindError::new(ErrorKind::Unavailable, error.to_string()));
+    pub(crate) fn new(record: MountRecord, store: Result<Arc<dyn UnderStore>, StoreError>, reopen: Reopen) -> Self {
+        let store = store.map_err(unopened);
         let trouble = match &store {
             Ok(_) => Trouble::default(),
             Err(error) => Trouble { message: error.message.clone(), ..Trouble::default() },
         };
-        Self { bound: Bound::from_ms(record.freshness_ms), record, store, trouble: Mutex::new(trouble) }
+        let store = Mutex::new(Opening { store, tried: Instant::now(), pause: REOPEN_FIRST });
+        Self { bound: Bound::from_ms(record.freshness_ms), record, reopen, store, trouble: Mutex::new(trouble) }
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The store; opened again if that failed before, unless it was tried a moment ago.
     pub(crate) fn store(&self) -> Result<Arc<dyn UnderStore>, KindError> {
-        self.store.clone()
+        self.store_after(REOPEN_LEAST)
+    }
+
+    /// Tries again to open a store that could not be opened, when it is time for that. The store, if it is open now.
+    pub(crate) fn reopened(&self) -> Option<Arc<dyn UnderStore>> {
+        let pause = {
+            let opening = self.opening();
+            if opening.store.is_ok() {
+                return None;
+            }
+            opening.pause
+        };
+        self.store_after(pause).ok()
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_after(&self, pause: Duration) -> Result<Arc<dyn UnderStore>, KindError> {
+        {
+            let mut opening = self.opening();
+            if opening.store.is_ok() || opening.tried.elapsed() < pause {
+                return opening.store.clone();
+            }
+            // Others hear of the last failure meanwhile.
+            opening.tried = Instant::now();
+        }
+        let store = (self.reopen)().map_err(unopened);
+        let mut opening = self.opening();
+        match &store {
+            Ok(_) => tracing::info!("store {} of mount {} is open now", self.record.uri, self.record.path),
+            Err(error) => {
+                opening.pause = (opening.pause * 2).min(REOPEN_LONGEST);
+                self.trouble().message.clone_from(&error.message);
+            }
+        }
+        opening.store.clone_from(&store);
+        store
     }
 
     /// Whether the store did not answer last time.

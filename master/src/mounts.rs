@@ -5,7 +5,7 @@
 
 use crate::cores::Cores;
 use crate::journal::Journal;
-use crate::mount_state::MountState;
+use crate::mount_state::{MountState, Reopen};
 use crate::namespace::command::TABLE;
 use crate::namespace::{Command, MountRecord, Outcome, Removal, Step, lies_in, mount_conflict};
 use crate::tree::Defaults;
@@ -117,18 +117,38 @@ impl Mounts {
     }
 
     fn insert(&self, record: MountRecord) -> Arc<MountState> {
-        let store = {
-            let _inside = self.store_runtime.enter();
-            (self.opener)(&record.uri, &record.options, self.limits)
-        };
+        let store = self.open_again(&record)();
         if let Err(error) = &store {
             tracing::warn!("mount {}: its store cannot be opened: {error}", record.path);
         }
         self.put(record, store)
     }
 
+    fn open_again(&self, record: &MountRecord) -> Reopen {
+        let (opener, runtime, limits) = (Arc::clone(&self.opener), self.store_runtime.clone(), self.limits);
+        let (uri, options) = (record.uri.clone(), record.options.clone());
+        Box::new(move || {
+            let _inside = runtime.enter();
+            opener(&uri, &options, limits)
+        })
+    }
+
+    /// Tries the stores again that could not be opened, each when its time has come.
+    pub(crate) fn reopen(&self) {
+        let states: Vec<Arc<MountState>> =
+            self.table.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for state in states {
+            if let Some(store) = state.reopened() {
+                self.store_runtime.spawn(async move {
+                    let _ = state.heard(store.check().await);
+                });
+            }
+        }
+    }
+
     fn put(&self, record: MountRecord, store: Result<Arc<dyn UnderStore>, StoreError>) -> Arc<MountState> {
-        let state = Arc::new(MountState::new(record, store));
+        let reopen = self.open_again(&record);
+        let state = Arc::new(MountState::new(record, store, reopen));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.insert(state.record.mount_id, Arc::clone(&state));
         state

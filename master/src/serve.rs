@@ -266,7 +266,7 @@ fn assemble(
     })
 }
 
-/// What runs beside the calls: write-behind, silent workers, detached subtrees.
+/// What runs beside the calls: write-behind, silent workers, detached subtrees, stores that could not be opened.
 fn background(settings: &Settings, service: &Arc<MasterService>) -> Vec<JoinHandle<()>> {
     let (interval, flushing) = (settings.master.flush_interval, Arc::clone(service));
     let flush = tokio::spawn(async move {
@@ -296,5 +296,12 @@ fn background(settings: &Settings, service: &Arc<MasterService>) -> Vec<JoinHand
             }
         }
     });
-    vec![flush, silent, reap]
+    let mounts = Arc::clone(&service.mounts);
+    let reopen = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            mounts.reopen();
+        }
+    });
+    vec![flush, silent, reap, reopen]
 }

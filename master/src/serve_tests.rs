@@ -16,11 +16,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod stores;
+
 #[derive(Default)]
 struct Double {
     /// Key -> content.
     objects: Mutex<BTreeMap<String, String>>,
     down: AtomicBool,
+    /// Whether it cannot even be opened.
+    closed: AtomicBool,
+    /// How long each page of a listing takes.
+    page_pause_ms: AtomicU64,
     calls: AtomicU64,
 }
 
@@ -74,6 +80,10 @@ impl UnderStore for Double {
         "double"
     }
 
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.answer("check", "", Some(()))
     }
@@ -96,6 +106,7 @@ impl UnderStore for Double {
         let part: Vec<String> = rest.by_ref().take(3).collect();
         let next = rest.next().and(part.last().cloned());
         let entries = part.iter().filter_map(|name| self.meta(&format!("{prefix}{name}"))).collect();
+        tokio::time::sleep(Duration::from_millis(self.page_pause_ms.load(Ordering::SeqCst))).await;
         self.answer("list", directory, Some(ListPage { entries, next }))
     }
 
@@ -129,7 +140,13 @@ struct Bench {
 
 fn opener(store: &Arc<Double>) -> Opener {
     let store = Arc::clone(store);
-    Arc::new(move |_, _, _| Ok(Arc::clone(&store) as Arc<dyn UnderStore>))
+    Arc::new(move |_, _, _| {
+        if store.closed.load(Ordering::SeqCst) {
+            let (kind, store, message) = (ErrorKind::Invalid, "double".into(), "no credentials".into());
+            return Err(StoreError { kind, store, operation: "open", key: String::new(), message });
+        }
+        Ok(Arc::clone(&store) as Arc<dyn UnderStore>)
+    })
 }
 
 impl Bench {
@@ -182,7 +199,7 @@ impl Bench {
         let id = FileId(self.resolve(path).await.unwrap().file_id);
         let (mut names, mut after) = (Vec::new(), Vec::new());
         loop {
-            let part = self.master.service.tree.read_dir(id, &after, 2).await.unwrap();
+            let part = self.master.service.tree.read_dir(id, &after, 2, Duration::ZERO).await.unwrap();
             after = part.entries.last().map(|entry| entry.name.clone()).unwrap_or_default();
             names.extend(part.entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));
             if part.end {

@@ -105,7 +105,8 @@ impl MasterService {
             }
             Op::ReadDir => {
                 let request: ReadDir = decode(&body)?;
-                let part = self.tree.read_dir(FileId(request.directory), &request.after, request.entries_max);
+                let waited = Duration::from_millis(request.waited_ms);
+                let part = self.tree.read_dir(FileId(request.directory), &request.after, request.entries_max, waited);
                 Ok(part.await?.to_bytes())
             }
             Op::OpenRead => {

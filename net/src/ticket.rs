@@ -27,6 +27,8 @@ pub struct Ticket {
     pub fingerprint: String,
     /// The feed position when it was issued: a worker behind it reads the feed first.
     pub feed_position: u64,
+    /// Whether the store did not answer the master when it was issued.
+    pub store_away: bool,
     /// Milliseconds since 1970 when it ends.
     pub expires_unix_ms: u64,
 }
@@ -76,6 +78,7 @@ mod tests {
             store_key: "a/b".into(),
             fingerprint: "etag:x".into(),
             feed_position: 6,
+            store_away: false,
             expires_unix_ms: 1000,
         }
     }

@@ -169,6 +169,7 @@ fn bodies() -> Vec<Body> {
         store_key: "a/b.parquet".into(),
         fingerprint: "etag:\"abc\"".into(),
         feed_position: 101,
+        store_away: true,
         expires_unix_ms: 1_700_000_060_000,
     };
     let mut all = [
@@ -177,8 +178,8 @@ fn bodies() -> Vec<Body> {
         both(Lookup { parent: 1, name: b"name\xff".to_vec() }, attr()),
         both(GetAttr { file_ids: vec![1, 2] }, GetAttrReply { attrs: attr_results }),
         both(
-            ReadDir { directory: 1, after: b"a".to_vec(), entries_max: 4096 },
-            ReadDirReply { entries: vec![Entry { name: b"b".to_vec(), attr: attr() }], end: true },
+            ReadDir { directory: 1, after: b"a".to_vec(), entries_max: 4096, waited_ms: 8000 },
+            ReadDirReply { entries: vec![Entry { name: b"b".to_vec(), attr: attr() }], end: true, names_seen: 5000 },
         ),
         both(OpenRead { files: vec![(8, 9), (10, 0)] }, OpenReadReply { files: vec![opened, failed] }),
         both(Resolve { path: b"/data/x".to_vec() }, attr()),
@@ -194,7 +195,7 @@ fn bodies() -> Vec<Body> {
         both(Report::default(), report),
         both(LiveVersions { file_ids: vec![8] }, LiveVersionsReply { versions: vec![0] }),
         both(
-            Read { items: vec![item], want_checksums: true },
+            Read { items: vec![item], want_checksums: true, waited_ms: 700 },
             ReadReply { results: vec![result, refused], checksums: vec![0xdead_beef] },
         ),
         both(Load { ticket: vec![1; 3], offset: 0, length: 1 << 28 }, LoadReply { fetched_bytes: 4, cached_bytes: 5 }),

@@ -320,7 +320,7 @@ fn bind_shard(tcp: &str, unix: Option<&Path>, page: Rc<Vec<u8>>) -> Result<Shard
 
 fn read_request(ranges: &[(u64, u32)]) -> Read {
     let item = |&(offset, length): &(u64, u32)| ReadItem { file_id: 1, version: 1, offset, length, ticket: vec![] };
-    Read { items: ranges.iter().map(item).collect(), want_checksums: false }
+    Read { items: ranges.iter().map(item).collect(), want_checksums: false, waited_ms: 0 }
 }
 
 fn expect_payload(ranges: &[(u64, u32)], payload: &Bytes) {

@@ -58,12 +58,17 @@ impl Pattern {
     /// Writes a file of `size` bytes.
     pub fn write(self, path: &Path, size: u64) -> io::Result<()> {
         let mut file = File::create(path)?;
+        self.pieces(size, |piece| file.write_all(piece))
+    }
+
+    /// Gives `take` the first `size` bytes, piece by piece.
+    pub fn pieces(self, size: u64, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         let mut offset = 0;
         while offset < size {
             let length = CHUNK.min((size - offset) as usize);
             self.fill(offset, &mut chunk[..length]);
-            file.write_all(&chunk[..length])?;
+            take(&chunk[..length])?;
             offset += length as u64;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Just enough of an S3 client to change objects behind Forebay's back: signed PUT and DELETE over plain HTTP. It shares
 //! no code with what is tested.
 
+use crate::pattern::Pattern;
 use forebay_base::unix_now_ms;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -52,20 +53,39 @@ fn timestamp(ms: u64) -> String {
 impl Bucket {
     /// Creates or replaces an object. The key must need no escaping in a URL.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<(), String> {
-        self.request("PUT", key, bytes)
+        let payload = hex(&Sha256::digest(bytes));
+        self.request("PUT", key, bytes.len() as u64, &payload, |stream| stream.write_all(bytes))
+    }
+
+    /// The same with the first `size` bytes of a pattern, which are never all in memory.
+    pub fn put_pattern(&self, key: &str, pattern: Pattern, size: u64) -> Result<(), String> {
+        let mut hash = Sha256::new();
+        let hashed = pattern.pieces(size, |piece| {
+            hash.update(piece);
+            Ok(())
+        });
+        hashed.map_err(|error| error.to_string())?;
+        let payload = hex(&hash.finalize());
+        self.request("PUT", key, size, &payload, |stream| pattern.pieces(size, |piece| stream.write_all(piece)))
     }
 
     /// Removes an object.
     pub fn delete(&self, key: &str) -> Result<(), String> {
-        self.request("DELETE", key, &[])
+        self.request("DELETE", key, 0, &hex(&Sha256::digest([])), |_| Ok(()))
     }
 
-    fn request(&self, method: &str, key: &str, bytes: &[u8]) -> Result<(), String> {
+    fn request(
+        &self,
+        method: &str,
+        key: &str,
+        length: u64,
+        payload: &str,
+        body: impl FnOnce(&mut TcpStream) -> std::io::Result<()>,
+    ) -> Result<(), String> {
         let path = format!("/{}/{key}", self.name);
         let now = timestamp(unix_now_ms());
         let scope = format!("{}/us-east-1/s3/aws4_request", &now[..8]);
         let signed = "host;x-amz-content-sha256;x-amz-date";
-        let payload = hex(&Sha256::digest(bytes));
         let headers = format!("host:{}\nx-amz-content-sha256:{payload}\nx-amz-date:{now}\n", self.address);
         let canonical = format!("{method}\n{path}\n\n{headers}\n{signed}\n{payload}");
         let to_sign = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
@@ -77,16 +97,14 @@ impl Bucket {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nx-amz-content-sha256: {payload}\r\nx-amz-date: {now}\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n",
-            self.address,
-            self.access_key,
-            bytes.len()
+             Content-Length: {length}\r\nConnection: close\r\n\r\n",
+            self.address, self.access_key
         );
         let told = |error: std::io::Error| format!("{method} {path}: {error}");
         let mut stream = TcpStream::connect(&self.address).map_err(told)?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(told)?;
         stream.write_all(head.as_bytes()).map_err(told)?;
-        stream.write_all(bytes).map_err(told)?;
+        body(&mut stream).map_err(told)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).map_err(told)?;
         let answer = String::from_utf8_lossy(&answer).into_owned();

@@ -54,6 +54,28 @@ fn contents() {
     assert_eq!(Pattern(2).difference(0, &output.stdout[1_500_000..]), None);
 }
 
+#[test]
+fn a_command_that_ended_holds_no_mount() {
+    let mut cluster = prepared();
+    let cli = cluster.cli();
+    for verb in [&["fs", "cat", "/deep/s3/dir/f1"][..], &["fs", "load", "-R", "/deep/s3"]] {
+        let output = cli.run(verb);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        cli.ok(&["fs", "unmount", "/deep/s3"]);
+        cluster.mount_s3("/deep/s3", "data", &["--freshness", "1h"]);
+    }
+    // The mount's process that ends with a file open says so, too.
+    cluster.start_fuse();
+    let file = std::fs::File::open(cluster.mountpoint().join("deep/s3/top")).expect("it opens");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_ne!(cli.run(&["fs", "unmount", "/deep/s3"]).code, 0, "a file is open there");
+    let mut fuse = cluster.fuse.take().expect("it was started");
+    let ended = fuse.stop(Duration::from_secs(10)).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    cli.ok(&["fs", "unmount", "/deep/s3"]);
+    drop(file);
+}
+
 /// Bytes of a file that are cached, by `fs stat`.
 fn cached(cluster: &Cluster, path: &str) -> u64 {
     let stat = cluster.cli().json(&["fs", "stat", "--json", path]);

@@ -1,5 +1,5 @@
-//! Every byte that comes through the mount is the store's, cold and warm: ten thousand small objects and a large one on
-//! a real S3 server, small files and one of 2 GiB in a local directory.
+//! Every byte that comes through the mount is the store's, cold and warm: ten thousand small objects and one of 2 GiB on
+//! a real S3 server, small files and a large one in a local directory.
 
 use forebay_tests::{Bucket, Cluster, Options, Pattern, drop_cached, each_file, eventually, spread};
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 const SMALL_BYTES: u64 = 100 << 10;
 const S3_FILES: usize = 10_000;
-const S3_LARGE_BYTES: usize = 512 << 20;
+const S3_LARGE_BYTES: u64 = 2 << 30;
 const LOCAL_FILES: usize = 1_000;
-const LOCAL_LARGE_BYTES: u64 = 2 << 30;
+const LOCAL_LARGE_BYTES: u64 = 512 << 20;
 
 /// After this a report holds all that was done before.
 const HEARTBEATS: Duration = Duration::from_millis(2500);
@@ -29,7 +29,7 @@ fn fill_bucket(bucket: &Bucket) {
     let errors =
         each_file(S3_FILES, 8, |index| bucket.put(&spread(index), &s3_small(index).bytes(SMALL_BYTES as usize)));
     assert!(errors.is_empty(), "{} objects were not stored, the first: {}", errors.len(), errors[0]);
-    bucket.put("large.bin", &S3_LARGE.bytes(S3_LARGE_BYTES)).expect("the large object is stored");
+    bucket.put_pattern("large.bin", S3_LARGE, S3_LARGE_BYTES).expect("the large object is stored");
 }
 
 fn fill_folder(folder: &Path) {
@@ -59,10 +59,9 @@ fn read_all(mountpoint: &Path, pass: &str) {
         checked
     });
     assert!(errors.is_empty(), "{pass}: {} small files are wrong, the first: {}", errors.len(), errors[0]);
-    for (path, pattern, size) in [
-        (s3.join("large.bin"), S3_LARGE, S3_LARGE_BYTES as u64),
-        (local.join("large.bin"), LOCAL_LARGE, LOCAL_LARGE_BYTES),
-    ] {
+    for (path, pattern, size) in
+        [(s3.join("large.bin"), S3_LARGE, S3_LARGE_BYTES), (local.join("large.bin"), LOCAL_LARGE, LOCAL_LARGE_BYTES)]
+    {
         if let Err(error) = pattern.check(&path, size) {
             panic!("{pass}: {error}");
         }
@@ -81,7 +80,7 @@ fn every_byte_is_the_stores_cold_and_warm() {
     cluster.mount_local("/mnt/local", &folder, &[]);
 
     read_all(&cluster.mountpoint(), "cold");
-    let total = (S3_FILES + LOCAL_FILES) as u64 * SMALL_BYTES + S3_LARGE_BYTES as u64 + LOCAL_LARGE_BYTES;
+    let total = (S3_FILES + LOCAL_FILES) as u64 * SMALL_BYTES + S3_LARGE_BYTES + LOCAL_LARGE_BYTES;
     // The report is as old as the worker's last heartbeat, so the last bytes may not be in it yet.
     eventually("a report that counts every byte", Duration::from_secs(10), || {
         (cluster.report().store_read_bytes() >= total).then_some(())

@@ -98,6 +98,57 @@ fn check_recovery(cluster: &Cluster) {
     }
 }
 
+/// Opens and reads whole small files that were never read, all at once, while the store hangs; what it took each.
+fn read_small(folder: &Path, files: std::ops::Range<u64>) -> Vec<Duration> {
+    let read = |index| {
+        let path = folder.join(format!("s{index}"));
+        move || {
+            let start = Instant::now();
+            let error = std::fs::read(&path).expect_err("the store hangs and this was never read");
+            assert_eq!(error.raw_os_error(), Some(libc::EIO), "{error}");
+            start.elapsed()
+        }
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = files.map(|index| scope.spawn(read(index))).collect();
+        readers.into_iter().map(|reader| reader.join().expect("it fails as it should")).collect()
+    })
+}
+
+#[test]
+fn open_and_read_together_end_by_the_deadline() {
+    const SMALL: u64 = 100 << 10;
+    const FILES: u64 = 101;
+    let options = Options { workers: 2, ..Options::default() };
+    let cluster = Cluster::start(options.with_s3().set("fuse.io_timeout", "\"15s\""));
+    let s3 = cluster.s3.as_ref().expect("it was asked for");
+    let bucket = s3.bucket("far");
+    for index in 0..FILES {
+        bucket.put(&format!("s{index}"), &Pattern(index).bytes(SMALL as usize)).expect("the object is stored");
+    }
+    // In the first mount each open has to ask the store, in the second one none has.
+    for (name, freshness) in [("soon", "1s"), ("far", "1h")] {
+        cluster.mount_s3(&format!("/{name}"), "far", &["--option", "deadline=3s", "--freshness", freshness]);
+        let folder = cluster.mountpoint().join(name);
+        for (what, files) in [("one reader", 0..1), ("a hundred readers", 1..FILES)] {
+            assert_eq!(std::fs::read_dir(&folder).expect("a listing").count(), FILES as usize);
+            std::thread::sleep(Duration::from_millis(1200));
+            s3.hang();
+            let mut took = read_small(&folder, files.clone());
+            s3.go_on();
+            took.sort();
+            let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
+            println!("/{name}, {what}: median {median:?}, longest {longest:?}");
+            assert!(longest <= DEADLINE + Duration::from_secs(1), "/{name}, {what}: open and read took {longest:?}");
+            for index in files {
+                let path = folder.join(format!("s{index}"));
+                let read = || Pattern(index).check(&path, SMALL).ok();
+                eventually("reads after the outage", Duration::from_secs(10), read);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_dead_store_costs_only_what_is_not_cached() {
     let mut cluster = prepared();

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use beneath::{Root, meta_of};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, Fingerprint};
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) struct LocalStore {
     uri: String,
@@ -59,6 +59,10 @@ impl LocalStore {
 impl UnderStore for LocalStore {
     fn uri(&self) -> &str {
         &self.uri
+    }
+
+    fn deadline(&self) -> Duration {
+        self.gate.limits().deadline
     }
 
     async fn check(&self) -> Result<(), StoreError> {

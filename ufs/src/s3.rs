@@ -25,7 +25,7 @@ use config::S3Config;
 use forebay_base::{ErrorKind, Fingerprint, unix_now_ms};
 use http::{HeaderValue, Method, StatusCode, header};
 use object::{Facts, directory_meta};
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) struct S3Store {
@@ -171,6 +171,10 @@ impl S3Inner {
 impl UnderStore for S3Store {
     fn uri(&self) -> &str {
         &self.uri
+    }
+
+    fn deadline(&self) -> Duration {
+        self.inner.gate.limits().deadline
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_base::{ErrorKind, Fingerprint};
 use futures::stream::BoxStream;
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// What a key names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +73,9 @@ pub struct StoreError {
 pub trait UnderStore: Send + Sync {
     /// The URI, without secrets.
     fn uri(&self) -> &str;
+
+    /// How long the store may stay silent: each method below ends by then, and each wait for a piece of a stream.
+    fn deadline(&self) -> Duration;
 
     /// Whether the store answers, the bucket or directory exists, and the credentials are good. Changes nothing.
     async fn check(&self) -> Result<(), StoreError>;

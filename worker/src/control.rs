@@ -92,9 +92,9 @@ impl Control {
             if mounts.as_ref() != Some(&now) {
                 let gone = mounts.as_ref().is_some_and(|before| !before.is_subset(&now));
                 sweep_wanted |= gone;
-                self.gate.set_mounts(&now.iter().map(|&mount| MountId(mount)).collect::<Vec<_>>());
                 mounts = Some(now);
             }
+            self.gate.set_mounts(&reply.mounts.iter().map(|&mount| MountId(mount)).collect::<Vec<_>>());
             if work.is_some() {
                 continue;
             }

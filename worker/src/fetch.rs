@@ -11,6 +11,7 @@ use crate::live::LiveVersions;
 use crate::plan;
 use crate::store_gate::{FetchRequest, StoreGate};
 use crate::tickets::Grant;
+use crate::within::within_moving;
 use forebay_base::{ErrorKind, KindError, MountId, PageIndex};
 use forebay_engine::{FileKey, PageSlice, Store};
 use hashbrown::HashMap;
@@ -18,6 +19,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A page being fetched.
@@ -154,16 +156,30 @@ impl Fetcher {
         duties: Vec<Duty<PageSlice>>,
         permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     ) {
-        let _slot = match permits {
-            Some((share, slot)) => (Some(share), Some(slot)),
-            None => (None, self.slots_of(grant.mount).all.acquire_owned().await.ok()),
-        };
         let mut duties = duties.into_iter();
-        if let Err(error) = self.fill(grant, run, &mut duties).await {
+        let filled = match permits {
+            Some(_permits) => self.fill(grant, run, &mut duties).await,
+            None => match self.slot(grant).await {
+                Ok(_slot) => self.fill(grant, run, &mut duties).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = filled {
             self.view.counters.store_failures.add(1);
             for duty in duties {
                 duty.land(Err(error.clone()));
             }
+        }
+    }
+
+    /// Waits for its turn among the mount's requests, no longer than a reader that asks now.
+    async fn slot(&self, grant: &Grant) -> Result<OwnedSemaphorePermit, KindError> {
+        let (asked, pulse) = (Instant::now(), self.gate.pulse(grant.mount));
+        let slot = self.slots_of(grant.mount).all.acquire_owned();
+        match within_moving(|| pulse.until(asked, asked), slot).await {
+            Some(Ok(slot)) => Ok(slot),
+            Some(Err(_)) => Err(KindError::new(ErrorKind::Closed, "the worker is ending")),
+            None => Err(self.gate.too_late(grant, asked)),
         }
     }
 

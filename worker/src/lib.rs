@@ -16,6 +16,7 @@ mod live;
 mod masters;
 mod plan;
 mod ports;
+mod pulse;
 mod read_ahead;
 mod report;
 mod run;

@@ -8,16 +8,16 @@ mod read;
 
 use crate::counters::ShardView;
 use crate::feed::FeedWatch;
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, PageFlight};
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::store_gate::StoreGate;
 use crate::tickets::{Grant, Tickets};
-use crate::within::within;
+use crate::within::{within, within_moving};
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
 use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, unix_now_ms};
-use forebay_engine::Store;
+use forebay_engine::{PageSlice, Store};
 use forebay_net::message::data::{CacheStatus, CacheStatusReply, CachedBytes, Evict, EvictReply, Load, Read};
 use forebay_net::message::handshake::Role;
 use forebay_net::transport::glommio::{ShardReply, ShardService};
@@ -132,6 +132,9 @@ impl Service {
                     within(until.min(Instant::now() + FEED_WAIT), self.feed.reach(grant.feed_position)).await;
                 }
                 session.tickets.borrow_mut().keep(grant.clone(), now);
+                if grant.store_away {
+                    self.gate.pulse(grant.mount).told_away(Instant::now());
+                }
                 grant
             }
         };
@@ -165,13 +168,30 @@ impl Service {
         Ok(ShardReply::of(&CacheStatusReply { files: request.files.iter().map(status).collect() }))
     }
 
-    /// The error of a read whose store did not deliver in the time that the request had.
-    fn too_late(&self, grant: &Grant) -> KindError {
-        let message = format!(
-            "{}: \"{}\" did not arrive within the request's deadline",
-            self.gate.name(grant.mount),
-            grant.store_key
-        );
-        KindError::new(ErrorKind::Unavailable, message)
+    /// Waits for a page from the store as long as the request has and the mount's deadline allows.
+    async fn landed(&self, grant: &Grant, flight: &PageFlight, patience: Patience) -> Result<PageSlice, KindError> {
+        let pulse = self.gate.pulse(grant.mount);
+        let end = || pulse.until(patience.asked, patience.came).min(patience.until);
+        within_moving(end, flight.wait()).await.unwrap_or_else(|| Err(self.gate.too_late(grant, patience.asked)))
+    }
+}
+
+/// How long one reader has waited and will wait.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// When it asked, here or elsewhere.
+    asked: Instant,
+    /// When it came here.
+    came: Instant,
+    /// The end of its request.
+    until: Instant,
+}
+
+impl Patience {
+    /// For a reader that has waited elsewhere for `waited_ms`.
+    fn new(waited_ms: u32, until: Instant) -> Self {
+        let came = Instant::now();
+        let asked = came.checked_sub(Duration::from_millis(u64::from(waited_ms))).unwrap_or(came);
+        Self { asked, came, until }
     }
 }

@@ -4,6 +4,8 @@
 //! Invariant: every read is conditional on the fingerprint that came with the ticket; secrets stay in here.
 
 use crate::masters::Masters;
+use crate::pulse::Pulse;
+use crate::tickets::Grant;
 use bytes::Bytes;
 use forebay_base::{ErrorKind, Fingerprint, KindError, MountId};
 use forebay_net::message::cluster::GetMountStore;
@@ -11,7 +13,7 @@ use forebay_ufs::{StoreError, StoreLimits, UnderStore};
 use futures::StreamExt;
 use hashbrown::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -22,6 +24,9 @@ const CHUNKS_UNDER_WAY: usize = 2;
 const RENEW_AFTER: Duration = Duration::from_secs(3);
 /// For this long a failed opening answers for all who ask.
 const FAILURE_HOLDS: Duration = Duration::from_millis(500);
+/// A store that cannot be opened is tried again after this, then after twice as long each time.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
+const OPEN_AGAIN_LONGEST: Duration = Duration::from_secs(30);
 /// One warning per mount in this time.
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
@@ -46,8 +51,8 @@ pub(crate) struct StoreGate {
     mounts: Mutex<HashMap<MountId, Arc<MountEntry>>>,
 }
 
-#[derive(Default)]
 struct MountEntry {
+    pulse: Arc<Pulse>,
     opened: tokio::sync::Mutex<Opened>,
     told: Mutex<Told>,
 }
@@ -63,6 +68,29 @@ struct Told {
     uri: String,
     warned: Option<Instant>,
     kept_back: u64,
+    /// When opening is tried again behind the readers' backs, and after how many tries.
+    try_at: Option<Instant>,
+    tries: u32,
+}
+
+impl Told {
+    fn is_due(&self) -> bool {
+        self.uri.is_empty() && self.try_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Notes a try and says how long to wait before the next one.
+    fn next_try(&mut self) -> Duration {
+        let pause = (OPEN_AGAIN * 2u32.saturating_pow(self.tries)).min(OPEN_AGAIN_LONGEST);
+        self.tries = (self.tries + 1).min(16);
+        self.try_at = Some(Instant::now() + pause);
+        pause
+    }
+}
+
+impl MountEntry {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StoreGate {
@@ -75,8 +103,15 @@ impl StoreGate {
     pub(crate) fn fetch(self: &Arc<Self>, request: FetchRequest) -> mpsc::Receiver<Result<Bytes, KindError>> {
         let (sender, receiver) = mpsc::channel(CHUNKS_UNDER_WAY);
         let gate = self.clone();
+        let began = Instant::now();
         self.runtime.spawn(async move {
-            if let Err(error) = gate.stream(&request, &sender).await {
+            let pulse = gate.pulse(request.mount);
+            if let Err(error) = gate.stream(&request, &pulse, &sender).await {
+                match error.kind {
+                    ErrorKind::Unavailable => pulse.unanswered(began, Instant::now()),
+                    ErrorKind::Stale => pulse.heard(Instant::now()),
+                    _ => {}
+                }
                 gate.warn(&request, &error);
                 let _ = sender.send(Err(error)).await;
             }
@@ -84,32 +119,62 @@ impl StoreGate {
         receiver
     }
 
+    /// Whether the mount's store gives signs of life.
+    pub(crate) fn pulse(&self, mount: MountId) -> Arc<Pulse> {
+        self.entry(mount).pulse.clone()
+    }
+
+    /// The error of a reader whose patience ended before the store answered.
+    pub(crate) fn too_late(&self, grant: &Grant, asked: Instant) -> KindError {
+        let waited = Duration::from_millis(asked.elapsed().as_millis() as u64);
+        let message = format!("{}: read \"{}\": no answer within {waited:?}", self.name(grant.mount), grant.store_key);
+        KindError::new(ErrorKind::Unavailable, message)
+    }
+
     /// What people call a mount's store.
     pub(crate) fn name(&self, mount: MountId) -> String {
         let entry = self.entry(mount);
-        let told = entry.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = entry.told();
         if told.uri.is_empty() { format!("mount {mount}") } else { told.uri.clone() }
     }
 
-    /// Closes the stores of mounts that are gone and opens those that are new, so that a master that is away later
-    /// stops no read.
+    /// Closes the stores of mounts that are gone and opens those that are not open, so that a master that is away later
+    /// stops no read. One that cannot be opened is tried again after a pause.
     pub(crate) fn set_mounts(self: &Arc<Self>, existing: &[MountId]) {
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         mounts.retain(|mount, _| existing.contains(mount));
-        let fresh: Vec<MountId> = existing.iter().copied().filter(|mount| !mounts.contains_key(mount)).collect();
+        let due = |mount: &MountId| mounts.get(mount).is_none_or(|entry| entry.told().is_due());
+        let due: Vec<MountId> = existing.iter().copied().filter(due).collect();
         drop(mounts);
-        for mount in fresh {
-            let gate = self.clone();
+        for mount in due {
+            let (gate, entry) = (self.clone(), self.entry(mount));
+            let pause = entry.told().next_try();
             self.runtime.spawn(async move {
-                if let Err(error) = gate.store(mount, None).await {
-                    tracing::warn!(%mount, %error, "cannot open the mount's store yet");
+                match gate.store(mount, None).await {
+                    Ok(_) => entry.told().try_at = None,
+                    Err(error) => {
+                        tracing::warn!(%mount, %error, "cannot open the mount's store yet, next try in {pause:?}");
+                    }
                 }
             });
         }
     }
 
     fn entry(&self, mount: MountId) -> Arc<MountEntry> {
-        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).entry(mount).or_default().clone()
+        self.mounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(mount)
+            .or_insert_with(|| self.fresh_entry())
+            .clone()
+    }
+
+    fn fresh_entry(&self) -> Arc<MountEntry> {
+        Arc::new(MountEntry {
+            pulse: Arc::new(Pulse::new(self.limits.deadline)),
+            opened: tokio::sync::Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 
     /// The store of a mount. `refused_at`: a read on the store opened before then was denied, so credentials may have changed.
@@ -133,7 +198,8 @@ impl StoreGate {
         }
         match self.open(mount).await {
             Ok(store) => {
-                entry.told.lock().unwrap_or_else(PoisonError::into_inner).uri = store.uri().to_string();
+                entry.told().uri = store.uri().to_string();
+                entry.pulse.set_deadline(store.deadline());
                 let since = Instant::now();
                 *opened = Opened { store: Some((store.clone(), since)), failed: None };
                 Ok((store, since))
@@ -156,6 +222,7 @@ impl StoreGate {
     async fn stream(
         &self,
         request: &FetchRequest,
+        pulse: &Pulse,
         sender: &mpsc::Sender<Result<Bytes, KindError>>,
     ) -> Result<(), KindError> {
         let (store, since) = self.store(request.mount, None).await?;
@@ -173,9 +240,11 @@ impl StoreGate {
             other => other,
         };
         let mut stream = stream.map_err(kind_error)?;
+        pulse.heard(Instant::now());
         tracing::trace!(mount = %request.mount, key = %request.key, range = ?request.range, age = ?used.elapsed(), "store read");
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(kind_error)?;
+            pulse.heard(Instant::now());
             if !chunk.is_empty() && sender.send(Ok(chunk)).await.is_err() {
                 return Ok(());
             }
@@ -190,7 +259,7 @@ impl StoreGate {
             return;
         }
         let entry = self.entry(request.mount);
-        let mut told = entry.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = entry.told();
         if told.warned.is_some_and(|when| when.elapsed() < WARN_EVERY) {
             told.kept_back += 1;
             return;

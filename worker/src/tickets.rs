@@ -28,6 +28,8 @@ pub(crate) struct Grant {
     pub(crate) fingerprint: Arc<Fingerprint>,
     /// The feed's position when it was issued.
     pub(crate) feed_position: u64,
+    /// Whether the store did not answer the master then.
+    pub(crate) store_away: bool,
     expires_unix_ms: u64,
     signature: [u8; SIGNATURE_BYTES],
 }
@@ -53,6 +55,7 @@ impl Grant {
             store_key: ticket.store_key.into(),
             fingerprint: Arc::new(fingerprint),
             feed_position: ticket.feed_position,
+            store_away: ticket.store_away,
             expires_unix_ms: ticket.expires_unix_ms,
             signature: signature_of(bytes),
         })
@@ -121,6 +124,7 @@ mod tests {
             store_key: "a/b".into(),
             fingerprint: "etag:\"x\"".into(),
             feed_position: 0,
+            store_away: false,
             expires_unix_ms,
         }
     }
@@ -175,6 +179,7 @@ mod tests {
                 store_key: template.store_key.clone(),
                 fingerprint: template.fingerprint.clone(),
                 feed_position: 0,
+                store_away: false,
                 expires_unix_ms: NOW + 10,
                 signature: template.signature,
             };

@@ -13,3 +13,16 @@ pub(crate) async fn within<T>(until: Instant, work: impl Future<Output = T>) -> 
         Either::Right(_) => None,
     }
 }
+
+/// The same with an end that may move: it is asked for again whenever it has come.
+pub(crate) async fn within_moving<T>(end: impl Fn() -> Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        if let Some(value) = within(end(), work.as_mut()).await {
+            return Some(value);
+        }
+        if end() <= Instant::now() {
+            return None;
+        }
+    }
+}

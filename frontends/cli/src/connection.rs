@@ -13,7 +13,12 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let settings = source.load()?.settings;
-    runtime()?.block_on(async move { work(connect(&settings).await?).await })
+    runtime()?.block_on(async move {
+        let client = connect(&settings).await?;
+        let outcome = work(client.clone()).await;
+        client.close().await;
+        outcome
+    })
 }
 
 /// The runtime of every command.

@@ -50,7 +50,10 @@ impl Failure {
             ErrorKind::Invalid | ErrorKind::Unsupported => USAGE,
             _ => FAILED,
         };
-        Self { code, message: format!("{what}: {value}: {}", error.message) }
+        // Most messages name the path themselves; people need it once.
+        let message =
+            error.message.strip_prefix(value).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&error.message);
+        Self { code, message: format!("{what}: {value}: {message}") }
     }
 
     /// The cluster could not be reached, or did not let this process in.
@@ -106,6 +109,16 @@ mod tests {
         let connecting = |kind| Failure::connecting("h:1", &KindError::new(kind, "m")).code();
         assert_eq!(connecting(ErrorKind::Unavailable), UNREACHABLE);
         assert_eq!(connecting(ErrorKind::Denied), DENIED);
+    }
+
+    #[test]
+    fn a_path_is_named_once() {
+        let line = |message: &str| {
+            let failure = Failure::of("fs stat", "/nope", &KindError::new(ErrorKind::NotFound, message));
+            failure.lines().next().unwrap()
+        };
+        assert_eq!(line("/nope: \"nope\" does not exist"), "forebay: fs stat: /nope: \"nope\" does not exist");
+        assert_eq!(line("/nopesque: gone"), "forebay: fs stat: /nope: /nopesque: gone");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::config::ClientConfig;
 use crate::grant::Grant;
-use crate::hold::{Holds, keep_told};
+use crate::hold::{Holds, keep_told, tell_closed};
 use crate::map::MapCache;
 use crate::masters::Masters;
 use crate::open_file::OpenFile;
@@ -110,6 +110,12 @@ impl Client {
         Ok(Client { inner })
     }
 
+    /// Says goodbye: the master counts nothing as open here any more. Takes a second at most. What is still open
+    /// stays readable, but holds no mount.
+    pub async fn close(self) {
+        tell_closed(&self.inner).await;
+    }
+
     /// Any master call. Reconnects within `rpc_timeout`; what changes something is not sent twice.
     pub async fn master<M: Message>(&self, request: &M) -> Result<M::Reply, KindError> {
         self.inner.masters.call(request).await
@@ -133,10 +139,25 @@ impl Client {
         }
     }
 
-    /// Part of a directory: at most `entries_max` names behind `after` (empty to start).
+    /// Part of a directory: at most `entries_max` names behind `after` (empty to start). Waits for a listing that has to
+    /// come from the store first, as long as it goes on.
     pub async fn read_dir(&self, directory: FileId, after: &[u8], entries_max: u32) -> Result<ReadDirReply, KindError> {
         let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX);
-        self.master(&ReadDir { directory: directory.0, after: after.to_vec(), entries_max }).await
+        let (asked, mut seen) = (Instant::now(), 0);
+        loop {
+            let waited_ms = asked.elapsed().as_millis() as u64;
+            let request = ReadDir { directory: directory.0, after: after.to_vec(), entries_max, waited_ms };
+            let reply = self.master(&request).await?;
+            if reply.names_seen == 0 {
+                return Ok(reply);
+            }
+            if reply.names_seen == seen {
+                let message = format!("directory {directory}: its store stopped at {seen} names, try again");
+                return Err(KindError::new(ErrorKind::Unavailable, message));
+            }
+            tracing::debug!(%directory, names_seen = reply.names_seen, "the directory is still being read from its store");
+            seen = reply.names_seen;
+        }
     }
 
     /// A whole absolute path.

@@ -142,7 +142,9 @@ fn changes_something(op: Op) -> bool {
 /// Calls behind which the master may have to ask a store get longer than the master's own deadline for that.
 fn deadline(op: Op, rpc_timeout: Duration) -> Duration {
     match op {
-        Op::Lookup | Op::GetAttr | Op::ReadDir | Op::OpenRead | Op::Resolve => rpc_timeout * 3,
+        // The master says after this long how far a listing is.
+        Op::ReadDir => (rpc_timeout * 3).max(Duration::from_secs(20)),
+        Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve => rpc_timeout * 3,
         Op::Mount | Op::Unmount => rpc_timeout * 6,
         _ => rpc_timeout,
     }

@@ -13,7 +13,7 @@ use forebay_net::message::cluster::WorkerInfo;
 use forebay_net::message::data::{Read, ReadItem, ReadReply};
 use forebay_net::message::namespace::Recheck;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A range inside one block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +46,13 @@ enum Failure {
     Item(KindError),
 }
 
+/// How long a read has waited for the store, and how long one worker has to answer.
+#[derive(Clone, Copy)]
+struct Waits {
+    waited: Duration,
+    patience: Duration,
+}
+
 /// Times a worker may answer with an error of its own before the caller hears of it.
 const ITEM_FAILURES_MAX: u32 = 2;
 /// Longest a reader of a changed file waits for the master to see the change too.
@@ -68,7 +75,8 @@ pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Pi
 async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Result<Bytes, KindError> {
     let mut backoff = Backoff::new(inner.patience());
     let block = BlockIndex((piece.offset / grant.attr().block_bytes).min(u64::from(u32::MAX)) as u32);
-    let mut item_failures = 0;
+    // Waiting for the store counts at every worker; waiting for a worker does not.
+    let (mut item_failures, mut waited) = (0, Duration::ZERO);
     grant.ticket(inner).await?;
     let mut last = KindError::new(ErrorKind::Unavailable, "the cluster has no worker");
     loop {
@@ -81,7 +89,8 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
             if patience.is_zero() {
                 break;
             }
-            match try_worker(inner, grant, piece, worker, patience).await {
+            let began = Instant::now();
+            match try_worker(inner, grant, piece, worker, Waits { waited, patience }).await {
                 Ok(bytes) => {
                     inner.set_outage(false);
                     return Ok(bytes);
@@ -92,6 +101,7 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
                     }
                     Verdict::Elsewhere => {
                         item_failures += 1;
+                        waited += began.elapsed();
                         if item_failures >= ITEM_FAILURES_MAX || !others {
                             return Err(error);
                         }
@@ -143,7 +153,7 @@ async fn try_worker(
     grant: &Arc<Grant>,
     piece: Piece,
     worker: &WorkerInfo,
-    patience: Duration,
+    waits: Waits,
 ) -> Result<Bytes, Failure> {
     let shards = u16::try_from(worker.shards.len()).unwrap_or(u16::MAX);
     let shard = placement::shard_of(grant.file_id(), shards);
@@ -154,7 +164,7 @@ async fn try_worker(
     let mut must_present = false;
     for attempt in 0..3 {
         let present = must_present || !grant.was_presented(link.serial, &ticket);
-        let error = match ask(inner, grant, piece, &link, present.then_some(&ticket[..]), patience).await {
+        let error = match ask(inner, grant, piece, &link, present.then_some(&ticket[..]), waits).await {
             Ok(bytes) => {
                 if present {
                     grant.set_presented(link.serial, &ticket, true);
@@ -184,7 +194,7 @@ async fn ask(
     piece: Piece,
     link: &Link,
     ticket: Option<&[u8]>,
-    patience: Duration,
+    waits: Waits,
 ) -> Result<Bytes, Failure> {
     let item = ReadItem {
         file_id: grant.attr().file_id,
@@ -194,8 +204,9 @@ async fn ask(
         ticket: ticket.map(<[u8]>::to_vec).unwrap_or_default(),
     };
     let want_checksums = inner.config.verify && !link.is_unix;
-    let request = Read { items: vec![item], want_checksums };
-    let (reply, payload) = match link.connection.call_payload(&request, patience).await {
+    let waited_ms = u32::try_from(waits.waited.as_millis()).unwrap_or(u32::MAX);
+    let request = Read { items: vec![item], want_checksums, waited_ms };
+    let (reply, payload) = match link.connection.call_payload(&request, waits.patience).await {
         Ok(answer) => answer,
         // An answer of that kind on a live connection is the worker's own word about this request.
         Err(error) if verdict(error.kind) != Verdict::Elsewhere => return Err(Failure::Item(error)),

@@ -35,10 +35,11 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
             read_ahead_bytes: settings.fuse.read_ahead.0,
             allow_other: settings.fuse.allow_other,
         };
-        Session::start(&mountpoint, &session_options, Arc::new(Forebay::new(client, options)))
+        let handler = Arc::new(Forebay::new(client.clone(), options));
+        Ok::<_, FuseError>((Session::start(&mountpoint, &session_options, handler)?, client))
     };
-    let session = tokio::select! {
-        session = start => session?,
+    let (session, client) = tokio::select! {
+        started = start => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -46,11 +47,14 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
     tokio::select! {
         () = session.ended() => {
             tracing::info!("unmounted from outside");
+            client.close().await;
             return Ok(());
         }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!(mountpoint = %session.mountpoint().display(), "unmounting");
-    session.unmount()
+    let unmounted = session.unmount();
+    client.close().await;
+    unmounted
 }

@@ -12,8 +12,20 @@ use std::time::{Duration, Instant};
 
 /// A store that leaves a request unanswered this long counts as away for what is known already.
 const PATIENCE_KNOWN: Duration = Duration::from_secs(5);
-/// Longest that a request waits for a store at all; the check itself goes on.
+/// Longest that a request waits for a store that gives no sign of life; the check itself goes on.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Longest that a request waits for a listing that goes on, before its caller is told so and asks again.
+const PATIENCE_UNDER_WAY: Duration = Duration::from_secs(8);
+
+/// How a check ended for one request.
+pub(super) enum Checked {
+    /// It began then and went well.
+    At(Instant),
+    /// The store is away, what is known must do.
+    Away,
+    /// It goes on: a listing that has come so far.
+    UnderWay(u64),
+}
 
 impl Tree {
     /// Checks one name of a directory. When the check began, or `None` when the store is away and what is known must do.
@@ -26,7 +38,11 @@ impl Tree {
     ) -> Result<Option<Instant>, KindError> {
         let (tree, at, id, owned) = (Arc::clone(self), Arc::clone(mount), directory.id, name.to_vec());
         let key = FlightKey::Name(id, owned.clone());
-        self.check(mount, known, || self.flights.join(key, move || tree.sync_name(at, id, owned))).await
+        let start = || self.flights.join(key, move |_| tree.sync_name(at, id, owned));
+        match self.check(mount, known, start).await? {
+            Checked::At(began) => Ok(Some(began)),
+            Checked::Away | Checked::UnderWay(_) => Ok(None),
+        }
     }
 
     /// The same for all names of a directory.
@@ -34,9 +50,9 @@ impl Tree {
         self: &Arc<Self>,
         mount: &Arc<MountState>,
         directory: &Found,
-    ) -> Result<Option<Instant>, KindError> {
+    ) -> Result<Checked, KindError> {
         let (tree, at, id) = (Arc::clone(self), Arc::clone(mount), directory.id);
-        let start = || self.flights.join(FlightKey::Listing(id), move || tree.sync_listing(at, id));
+        let start = || self.flights.join(FlightKey::Listing(id), move |steps| tree.sync_listing(at, id, steps));
         self.check(mount, directory.inode.listed, start).await
     }
 
@@ -45,7 +61,7 @@ impl Tree {
         mount: &MountState,
         known: bool,
         start: impl FnOnce() -> Flight,
-    ) -> Result<Option<Instant>, KindError> {
+    ) -> Result<Checked, KindError> {
         if mount.in_trouble() {
             let rested = mount.may_ask();
             if known {
@@ -53,22 +69,37 @@ impl Tree {
                     // Flies on its own; when it lands well the next request sees it.
                     drop(start());
                 }
-                return Ok(None);
+                return Ok(Checked::Away);
             }
             rested?;
         }
-        match tokio::time::timeout(if known { PATIENCE_KNOWN } else { PATIENCE }, start()).await {
-            Ok(Ok(began)) => Ok(Some(began)),
-            Ok(Err(error)) if known && is_outage(error.kind) => Ok(None),
-            Ok(Err(error)) => Err(error),
-            Err(_) if known => {
-                mount.failed(format!("{}: no answer within {PATIENCE_KNOWN:?}", mount.record.uri));
-                Ok(None)
+        let patience = if known { PATIENCE_KNOWN } else { PATIENCE };
+        let (flight, asked) = (start(), Instant::now());
+        loop {
+            let before = flight.steps();
+            match tokio::time::timeout(patience.min(PATIENCE_UNDER_WAY), flight.landed()).await {
+                Ok(Ok(began)) => return Ok(Checked::At(began)),
+                Ok(Err(error)) if known && is_outage(error.kind) => return Ok(Checked::Away),
+                Ok(Err(error)) => return Err(error),
+                Err(_) if flight.steps() > before => {
+                    if asked.elapsed() >= PATIENCE_UNDER_WAY {
+                        return Ok(Checked::UnderWay(flight.steps()));
+                    }
+                }
+                Err(_) if known => {
+                    mount.failed(format!("{}: no answer within {PATIENCE_KNOWN:?}", mount.record.uri));
+                    return Ok(Checked::Away);
+                }
+                Err(_) => {
+                    return Err(KindError::new(
+                        ErrorKind::Unavailable,
+                        format!(
+                            "{}: no answer within {PATIENCE:?}; it is still being asked, try again",
+                            mount.record.uri
+                        ),
+                    ));
+                }
             }
-            Err(_) => Err(KindError::new(
-                ErrorKind::Unavailable,
-                format!("{}: no answer within {PATIENCE:?}; it is still being asked, try again", mount.record.uri),
-            )),
         }
     }
 }

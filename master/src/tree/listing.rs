@@ -1,5 +1,6 @@
 //! Listings in parts, ordered by name, with the attributes of every entry. Runs on the serving runtime.
 
+use super::check::Checked;
 use super::{Found, LOOKS, SHORT_MS, Tree, live};
 use crate::namespace::Partition;
 use forebay_base::{FileId, KindError, limits};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// A listing that was fresh when it began goes on in parts for this long.
 const LISTING_SESSION: Duration = Duration::from_secs(60);
+/// The longest wait that is believed.
+const WAITED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 impl Tree {
     /// A part of a directory.
     pub(crate) async fn read_dir(
@@ -16,9 +20,12 @@ impl Tree {
         directory: FileId,
         after: &[u8],
         entries_max: u32,
+        waited: Duration,
     ) -> Result<ReadDirReply, KindError> {
         let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX) as usize;
         let asked = Instant::now();
+        // What was listed since the caller asked first is as fresh as it may expect.
+        let asked = asked.checked_sub(waited.min(WAITED_MAX)).unwrap_or(asked);
         let mut short = false;
         for look in 0..=LOOKS {
             let found = self.directory(directory).await?;
@@ -32,9 +39,15 @@ impl Tree {
             if goes_on || mount.bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
                 break;
             }
-            if self.check_listing(&mount, &found).await?.is_none() {
-                short = true;
-                break;
+            match self.check_listing(&mount, &found).await? {
+                Checked::At(_) => {}
+                Checked::Away => {
+                    short = true;
+                    break;
+                }
+                Checked::UnderWay(names_seen) => {
+                    return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen: names_seen.max(1) });
+                }
             }
         }
         self.page(directory, after.to_vec(), entries_max, short, asked).await
@@ -82,6 +95,6 @@ impl Tree {
             };
             entries.push(Entry { name, attr: found.attr(valid) });
         }
-        Ok(ReadDirReply { entries, end })
+        Ok(ReadDirReply { entries, end, names_seen: 0 })
     }
 }

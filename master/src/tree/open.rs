@@ -56,6 +56,7 @@ impl Tree {
             store_key: found.inode.store_key.clone(),
             fingerprint: found.inode.fingerprint.clone(),
             feed_position: position,
+            store_away: self.mounts.get(found.inode.mount_id).is_some_and(|mount| mount.in_trouble()),
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
         };
         self.metrics.tickets.add(1);

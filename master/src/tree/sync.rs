@@ -2,6 +2,7 @@
 //! journaled. Runs as flights on the serving runtime, the store calls on the store runtime.
 
 use super::{Found, Tree, name_of};
+use crate::flights::Steps;
 use crate::mount_state::MountState;
 use crate::mounts::refused;
 use crate::namespace::{Command, Inode, Outcome, Removal, SyncDirectory, Upsert};
@@ -75,6 +76,10 @@ impl Tree {
         };
         for _ in 0..TRIES {
             let (directory, child) = self.name(parent, &name).await?;
+            if child.as_ref().is_some_and(|child| self.freshness.checked(child.id, parent) > Some(began)) {
+                // A check that began later has been recorded: it knows better.
+                return Ok(());
+            }
             let is_root = child.as_ref().is_some_and(|child| child.inode.mount_id != directory.inode.mount_id);
             if is_root && meta.is_none() {
                 let message = format!("{}: the mount's own directory is gone", mount.record.uri);
@@ -111,13 +116,19 @@ impl Tree {
     }
 
     /// Lists a directory in the store and records the differences.
-    pub(super) async fn sync_listing(self: Arc<Self>, mount: Arc<MountState>, id: FileId) -> Result<(), KindError> {
+    pub(super) async fn sync_listing(
+        self: Arc<Self>,
+        mount: Arc<MountState>,
+        id: FileId,
+        steps: Steps,
+    ) -> Result<(), KindError> {
         let began = Instant::now();
         let directory = self.directory(id).await?;
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         let mut after: Option<String> = None;
         loop {
-            let (key, from) = (directory.inode.store_key.clone(), after.take());
+            let (key, from, page_began) = (directory.inode.store_key.clone(), after.take(), Instant::now());
+            let last = from.clone();
             self.metrics.store_list_pages.add(1);
             let page = self.ask(&mount, move |store| async move { store.list(&key, from.as_deref()).await }).await;
             let page = match page {
@@ -127,6 +138,8 @@ impl Tree {
                 }
                 Err(error) => return Err(error),
             };
+            // A page without any name is a step too.
+            steps.add(1);
             let mut chunk: Vec<ObjectMeta> = Vec::new();
             for meta in page.entries {
                 if !is_name(meta.name.as_bytes()) {
@@ -135,16 +148,22 @@ impl Tree {
                     chunk.push(meta);
                 }
                 if chunk.len() == NAMES_MAX {
-                    self.sync_chunk(id, &std::mem::take(&mut chunk)).await?;
+                    self.sync_chunk(id, &std::mem::take(&mut chunk), page_began).await?;
+                    steps.add(NAMES_MAX as u64);
                 }
             }
-            self.sync_chunk(id, &chunk).await?;
+            self.sync_chunk(id, &chunk, page_began).await?;
+            steps.add(chunk.len() as u64);
             match page.next {
+                Some(next) if last.as_ref() == Some(&next) => {
+                    let message = format!("{}: the listing does not go on behind \"{next}\"", mount.record.uri);
+                    return Err(KindError::new(ErrorKind::Corrupt, message));
+                }
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
-        self.remove_unseen(id, &seen, began).await?;
+        self.remove_unseen(id, &seen, began, &steps).await?;
         self.freshness.set_listed(id, began);
         Ok(())
     }
@@ -162,7 +181,7 @@ impl Tree {
         if directory.inode.store_key.is_empty() && error.kind == ErrorKind::NotFound {
             let check = self.ask(mount, |store| async move { store.check().await }).await;
             if check.is_ok() {
-                self.remove_unseen(directory.id, &HashSet::new(), Instant::now()).await?;
+                self.remove_unseen(directory.id, &HashSet::new(), Instant::now(), &Steps::default()).await?;
                 self.freshness.set_listed(directory.id, Instant::now());
                 return Ok(());
             }
@@ -171,7 +190,8 @@ impl Tree {
         Err(error)
     }
 
-    async fn sync_chunk(&self, directory: FileId, metas: &[ObjectMeta]) -> Result<(), KindError> {
+    /// Records what a page of a listing, asked for at `began`, says of some names.
+    async fn sync_chunk(&self, directory: FileId, metas: &[ObjectMeta], began: Instant) -> Result<(), KindError> {
         if metas.is_empty() {
             return Ok(());
         }
@@ -187,7 +207,9 @@ impl Tree {
             for (meta, id) in metas.iter().zip(ids) {
                 let upsert = self.defaults.upsert(meta.name.as_bytes(), id.map_or(0, |id| id.0), meta);
                 let found = id.and_then(|_| known.next().flatten());
-                if found.is_none_or(|found| differs(&found.inode, &upsert)) {
+                // What was asked for itself while the page was under way is newer than the page.
+                let is_older = found.as_ref().is_some_and(|found| self.freshness.asked(found.id) > Some(began));
+                if !is_older && found.is_none_or(|found| differs(&found.inode, &upsert)) {
                     upserts.push(upsert);
                 }
             }
@@ -203,7 +225,13 @@ impl Tree {
     }
 
     /// Removes the names that a complete listing, begun at `began`, did not show, and marks the directory as listed.
-    async fn remove_unseen(&self, directory: FileId, seen: &HashSet<Vec<u8>>, began: Instant) -> Result<(), KindError> {
+    async fn remove_unseen(
+        &self,
+        directory: FileId,
+        seen: &HashSet<Vec<u8>>,
+        began: Instant,
+        steps: &Steps,
+    ) -> Result<(), KindError> {
         let mut after = Vec::new();
         loop {
             let from = after.clone();
@@ -213,6 +241,7 @@ impl Tree {
             };
             let names = self.cores.read(directory.partition(), look).await?;
             let end = names.len() < NAMES_MAX;
+            steps.add(1);
             after = names.last().map(|(name, _)| name.clone()).unwrap_or_default();
             let unseen = names.into_iter().filter(|(name, id)| {
                 // A name that a lookup found while the listing ran is newer than the listing.

@@ -25,6 +25,8 @@ pub struct Read {
     pub items: Vec<ReadItem>,
     /// Ask for the checksums of the payload (clients over TCP do; a Unix socket needs none).
     pub want_checksums: bool,
+    /// How long the reader has waited for the store already, at other workers: the store's deadline counts from its asking.
+    pub waited_ms: u32,
 }
 
 /// `ReadResult::source`: the bytes came from memory.

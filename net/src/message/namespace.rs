@@ -93,6 +93,8 @@ pub struct ReadDir {
     pub after: Vec<u8>,
     /// At most this many, and at most `limits::LISTING_ENTRIES_MAX`.
     pub entries_max: u32,
+    /// How long ago the caller asked first, when this repeats a request that was answered with `names_seen`.
+    pub waited_ms: u64,
 }
 
 /// Answers `ReadDir`.
@@ -102,6 +104,9 @@ pub struct ReadDirReply {
     pub entries: Vec<Entry>,
     /// Whether this was the last part.
     pub end: bool,
+    /// Not 0: the directory is still being read from its store, this many names so far. There are no entries then, and
+    /// the caller asks again, as long as the number grows.
+    pub names_seen: u64,
 }
 message!(ReadDir => ReadDirReply);
 

@@ -1,8 +1,8 @@
 //! Conditional ranged reads. A body that breaks or stalls is taken up again where it ended, under the same condition.
 //!
 //! Some servers look at the ETag and at the bytes in two steps, and serve the bytes of a new content under the ETag of the
-//! old one. `recheck` finds them out: a HEAD sent once the answer has begun must still name the same content. It runs
-//! beside the body; only the last piece waits for it. A later HEAD vouches for all earlier answers too.
+//! old one. `recheck` finds them out: a HEAD sent once the answer has begun must still name the same content. The body
+//! arrives meanwhile, but no piece is handed on before: whoever gets one may keep it as that content.
 //!
 //! The deadline bounds each wait for a byte, all attempts to get it included; bytes that arrive start it anew.
 
@@ -85,7 +85,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Waits for what the HEAD says, before the last piece goes out.
+    /// Waits for what the HEAD says, before the first piece of an answer goes out.
     async fn settle(&mut self) -> Result<(), Failure> {
         let Some(recheck) = self.recheck.take() else { return Ok(()) };
         let facts = recheck
@@ -176,9 +176,7 @@ impl Reading {
                                 return Err(Failure::new(ErrorKind::Corrupt, text));
                             }
                             self.rest.start += piece.len() as u64;
-                            if self.rest.is_empty() {
-                                self.settle().await?;
-                            }
+                            self.settle().await?;
                             return Ok(Some(piece));
                         }
                         Ok(Ok(None)) if self.rest.is_empty() => return Ok(None),

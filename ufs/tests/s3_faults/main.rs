@@ -161,6 +161,26 @@ async fn a_server_whose_condition_is_not_atomic_is_found_out() {
     }
 }
 
+/// Whoever fetches a long range keeps the first pages of it before the last ones are there.
+#[tokio::test]
+async fn not_even_the_first_bytes_of_another_content_are_handed_on() {
+    let server = ScriptedServer::start(|_, request, mut stream| async move {
+        if request.line.starts_with("HEAD") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let headers = format!("{}Content-Length: 16\r\n", META.replace("good", "other"));
+            return answer(&mut stream, "200 OK", &headers, b"").await;
+        }
+        let (headers, body) = partial(request.header("range"), META, 0);
+        answer(&mut stream, "206 Partial Content", &headers, &body[..4]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let _ = stream.write_all(&body[4..]).await;
+    })
+    .await;
+    let mut stream = store_with(&server, "true").read("k", 2..14, &good()).await.expect("the answer begins well");
+    let first = stream.next().await.expect("it does not just end");
+    assert_eq!(first.expect_err("these are bytes of another content").kind, ErrorKind::Stale);
+}
+
 #[tokio::test]
 async fn what_passes_is_tried_again_and_what_does_not_is_not() {
     let busy = ScriptedServer::start(|number, _, mut stream| async move {

@@ -1,9 +1,8 @@
 //! `Load`: fetches a range into the cache and answers when all of it is held.
 
-use super::{Service, Session};
+use super::{Patience, Service, Session};
 use crate::plan;
 use crate::tickets::Grant;
-use crate::within::within;
 use forebay_base::KindError;
 use forebay_net::message::data::{Load, LoadReply};
 use forebay_net::transport::glommio::ShardReply;
@@ -42,8 +41,9 @@ impl Service {
         };
         let all: u64 = run.clone().map(bytes_of).sum();
         let mut fetched_bytes = 0;
+        let patience = Patience::new(0, until);
         for (page, flight, started_here) in self.fetcher.demand(grant, run) {
-            within(until, flight.wait()).await.ok_or_else(|| self.too_late(grant))??;
+            self.landed(grant, &flight, patience).await?;
             fetched_bytes += if started_here { bytes_of(page) } else { 0 };
         }
         Ok(LoadReply { fetched_bytes, cached_bytes: all - fetched_bytes })

@@ -2,11 +2,10 @@
 //!
 //! Invariant: what a reply pins is bounded: a small piece of a large page is copied out, all else is borrowed.
 
-use super::{Service, Session, check_batch};
+use super::{Patience, Service, Session, check_batch};
 use crate::fetch::PageFlight;
 use crate::plan;
 use crate::tickets::Grant;
-use crate::within::within;
 use forebay_base::{ErrorKind, FileId, KindError, PageIndex, UNIT_BYTES, Version, crc32c_append, limits};
 use forebay_engine::{PageSlice, Tier};
 use forebay_net::message::data::{Read, ReadItem, ReadReply, ReadResult, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
@@ -43,8 +42,11 @@ impl Service {
         }
         let batch = request.items.len();
         let outcomes = match &request.items[..] {
-            [item] => vec![self.read_item(session, item, batch, until).await],
-            items => join_all(items.iter().map(|item| self.read_item(session, item, batch, until))).await,
+            [item] => vec![self.read_item(session, item, request.waited_ms, batch, until).await],
+            items => {
+                let items = items.iter().map(|item| self.read_item(session, item, request.waited_ms, batch, until));
+                join_all(items).await
+            }
         };
         let mut results = Vec::with_capacity(batch);
         let mut pieces = Vec::new();
@@ -72,12 +74,14 @@ impl Service {
         &self,
         session: &Session,
         item: &ReadItem,
+        waited_ms: u32,
         batch: usize,
         until: Instant,
     ) -> Result<Served, KindError> {
         let (file, version) = (FileId(item.file_id), Version(item.version));
         self.check_owner(file)?;
         let grant = self.grant(session, Some((file, version)), &item.ticket, until).await?;
+        let patience = Patience::new(waited_ms, until);
         let range = plan::clamp(item.offset, u64::from(item.length), grant.key.size_bytes);
         // All missing pages at once, in long requests, before the first one is waited for.
         let flights = self.fetcher.demand(&grant, plan::pages_of(&range, self.page_bytes));
@@ -90,7 +94,7 @@ impl Service {
         let mut flights = flights.into_iter().peekable();
         let parts = pages.map(|page| {
             let flight = flights.next_if(|(first, _, _)| *first == page).map(|(_, flight, _)| flight);
-            self.read_page(&grant, &range, page, flight, batch, until)
+            self.read_page(&grant, &range, page, flight, batch, patience)
         });
         let parts: Vec<_> = parts.collect();
         let parts = if parts.len() == 1 {
@@ -114,7 +118,7 @@ impl Service {
         page: u32,
         flight: Option<PageFlight>,
         batch: usize,
-        until: Instant,
+        patience: Patience,
     ) -> Result<(Piece, u8), KindError> {
         let (offset, length) = plan::part_in_page(range, page, self.page_bytes);
         if flight.is_none()
@@ -134,7 +138,7 @@ impl Service {
             return Ok((piece(slice, 0..length as usize, batch), source));
         }
         let flight = flight.unwrap_or_else(|| self.fetcher.demand_page(grant, page));
-        let slice = within(until, flight.wait()).await.ok_or_else(|| self.too_late(grant))??;
+        let slice = self.landed(grant, &flight, patience).await?;
         self.view.counters.miss_bytes.add(u64::from(length));
         let start = offset as usize;
         Ok((piece(slice, start..start + length as usize, batch), SOURCE_STORE))

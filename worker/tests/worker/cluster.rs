@@ -260,6 +260,7 @@ impl Cluster {
             store_key: key.into(),
             fingerprint: fingerprint.0.clone(),
             feed_position: self.master.events.lock().unwrap().len() as u64,
+            store_away: false,
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
         };
         TestFile { ticket, bytes: bytes.to_vec() }
@@ -361,7 +362,7 @@ impl Client {
     /// Reads items that belong to one core; checks the checksums of what comes.
     pub(crate) async fn read(&self, items: Vec<ReadItem>) -> Result<(Vec<ReadResult>, Vec<u8>), KindError> {
         let core = self.core_of(items[0].file_id);
-        let (reply, payload) = core.call_payload(&Read { items, want_checksums: true }, WAIT).await?;
+        let (reply, payload) = core.call_payload(&Read { items, want_checksums: true, waited_ms: 0 }, WAIT).await?;
         let sums: Vec<u32> = forebay_base::unit_checksums(&payload).collect();
         assert_eq!(reply.checksums, sums);
         let length: usize = reply.results.iter().map(|result| result.length as usize).sum();

@@ -97,7 +97,7 @@ async fn a_silent_store_is_named_in_time_and_slows_no_other() {
     // A request with little time gets its answer in that time.
     let item = silent[0].item(&cluster, PAGE as u64, 10);
     let begun = Instant::now();
-    let read = Read { items: vec![item], want_checksums: false };
+    let read = Read { items: vec![item], want_checksums: false, waited_ms: 0 };
     let (reply, _) = client.core_of(100).call_payload(&read, Duration::from_millis(500)).await.unwrap();
     assert_eq!(reply.results[0].status, ErrorKind::Unavailable.code(), "{reply:?}");
     assert!(begun.elapsed() < Duration::from_millis(500));

@@ -221,7 +221,7 @@ async fn wrong_core_too_much_and_wrong_role_are_refused() {
     let file = cluster.file(50, 1, "f", &pattern(5, 5000)).await;
     let item = file.item(&cluster, 0, 100);
     let wrong = client.cores.iter().find(|core| !std::ptr::eq(*core, client.core_of(50))).unwrap();
-    let read = Read { items: vec![item.clone()], want_checksums: false };
+    let read = Read { items: vec![item.clone()], want_checksums: false, waited_ms: 0 };
     let (reply, payload) = wrong.call_payload(&read, Duration::from_secs(5)).await.unwrap();
     assert!(payload.is_empty());
     assert_eq!(reply.results[0].status, ErrorKind::Invalid.code());

@@ -1,0 +1,87 @@
+//! Stores that cannot be opened at first, and listings that take long.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_opened_is_tried_again() {
+    let bench = Bench::start().await;
+    bench.mount("/m", "s3://b", 0).await.unwrap();
+    let known = bench.resolve("/m/a").await.unwrap();
+    bench.store.closed.store(true, Ordering::SeqCst);
+    let bench = bench.restart(true).await;
+    let trouble = || bench.master.service.mounts.list()[0].trouble.clone();
+    assert!(trouble().contains("no credentials"), "{}", trouble());
+    assert_eq!(bench.resolve("/m/a").await.unwrap().version, known.version);
+    assert_eq!(bench.resolve("/m/b").await.unwrap_err().kind, ErrorKind::Unavailable);
+
+    // Nobody asks: it is tried behind the scenes.
+    bench.store.closed.store(false, Ordering::SeqCst);
+    for _ in 0..150 {
+        if trouble().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(trouble(), "");
+    assert!(bench.resolve("/m/b").await.is_ok());
+
+    // Somebody asks: it is tried at once, and not for each of many requests.
+    bench.store.closed.store(true, Ordering::SeqCst);
+    let bench = bench.restart(true).await;
+    assert_eq!(bench.resolve("/m/f").await.unwrap_err().kind, ErrorKind::Unavailable);
+    bench.store.closed.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(550)).await;
+    assert!(bench.resolve("/m/f").await.is_ok());
+    bench.master.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_listing_does_not_undo_what_was_seen_meanwhile() {
+    let bench = Bench::start().await;
+    bench.mount("/m", "s3://b", 60_000).await.unwrap();
+    let (old, root) = (bench.resolve("/m/a").await.unwrap(), bench.resolve("/m").await.unwrap());
+    let tree = &bench.master.service.tree;
+    bench.store.page_pause_ms.store(1000, Ordering::SeqCst);
+    let listing = tree.read_dir(FileId(root.file_id), b"", 100, Duration::ZERO);
+    let change = async {
+        // The page has left the store; while it is under way a reader finds that the file changed.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bench.store.put("a", "changed");
+        tree.recheck(&[FileId(old.file_id)]).await.unwrap();
+        let new = bench.resolve("/m/a").await.unwrap();
+        assert_ne!(new.version, old.version);
+        new
+    };
+    let (listed, new) = tokio::join!(listing, change);
+    assert_eq!(listed.unwrap().entries.len(), 5);
+    assert_eq!(bench.resolve("/m/a").await.unwrap().version, new.version, "the old version is back");
+    bench.master.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_that_takes_long_says_how_far_it_is() {
+    let bench = Bench::start().await;
+    for index in 0..12 {
+        bench.store.put(&format!("d/f{index:02}"), "x");
+    }
+    bench.mount("/m", "s3://b", 0).await.unwrap();
+    let id = FileId(bench.resolve("/m/d").await.unwrap().file_id);
+    let tree = &bench.master.service.tree;
+    bench.store.page_pause_ms.store(2200, Ordering::SeqCst);
+    // The first listing, and one of a directory that is known.
+    for round in 0..2 {
+        let (asked, mut seen) = (std::time::Instant::now(), 0);
+        let part = loop {
+            let part = tree.read_dir(id, b"", 100, asked.elapsed()).await.unwrap();
+            if part.names_seen == 0 {
+                break part;
+            }
+            assert!(part.entries.is_empty() && !part.end && part.names_seen > seen, "round {round}");
+            seen = part.names_seen;
+        };
+        assert!(seen > 0, "round {round}: it took no longer than one request may");
+        assert_eq!((part.entries.len(), part.end), (14, true));
+        assert_eq!(bench.master.service.mounts.list()[0].trouble, "", "round {round}");
+    }
+    bench.master.stop().await.unwrap();
+}
