@@ -189,20 +189,21 @@ impl Mounts {
         fresh.flat_map(|hold| &hold.open_files).filter(|(id, _)| *id == mount_id).map(|(_, open)| open).sum()
     }
 
-    /// Adds a mount.
+    async fn refuse_conflict(&self, path: &str) -> Result<(), KindError> {
+        let records: Vec<MountRecord> =
+            self.cores.read(TABLE, |partition| partition.mounts().cloned().collect()).await?;
+        mount_conflict(path, records.iter()).map_or(Ok(()), |(kind, message)| Err(KindError::new(kind, message)))
+    }
+
+    /// Adds a mount. Must run to its end: between journal and table it may not be dropped.
     pub(crate) async fn mount(&self, request: Mount) -> Result<MountInfo, KindError> {
-        let _one_at_a_time = self.changing.lock().await;
         let names = components(&request.path)?;
         if names.is_empty() {
             return Err(KindError::new(ErrorKind::Exists, "mount path /: it exists already, mount below it"));
         }
-        let records: Vec<MountRecord> =
-            self.cores.read(TABLE, |partition| partition.mounts().cloned().collect()).await?;
-        if let Some((kind, message)) = mount_conflict(&request.path, records.iter()) {
-            return Err(KindError::new(kind, message));
-        }
-        self.refuse_own_directories(&request.uri)?;
         // The path is looked at first, so that a wrong one costs no store call.
+        self.refuse_conflict(&request.path).await?;
+        self.refuse_own_directories(&request.uri)?;
         self.missing_steps(&request.path, &names).await?;
         let store = {
             let _inside = self.store_runtime.enter();
@@ -220,6 +221,9 @@ impl Mounts {
             Err(error) if error.kind == ErrorKind::NotFound && error.operation == "stat" => self.defaults.directory(),
             Err(error) => return Err(store_error(error)),
         };
+        // Only now: a store that does not answer holds up no other change.
+        let _one_at_a_time = self.changing.lock().await;
+        self.refuse_conflict(&request.path).await?;
         let record = MountRecord {
             mount_id: 0,
             path: request.path.clone(),
@@ -286,7 +290,7 @@ impl Mounts {
         Ok(())
     }
 
-    /// Removes a mount.
+    /// Removes a mount. Must run to its end, too.
     pub(crate) async fn unmount(&self, request: Unmount) -> Result<(), KindError> {
         let _one_at_a_time = self.changing.lock().await;
         let names = components(&request.path)?;

@@ -27,6 +27,8 @@ struct Double {
     closed: AtomicBool,
     /// How long each page of a listing takes.
     page_pause_ms: AtomicU64,
+    /// How long a check takes.
+    check_pause_ms: AtomicU64,
     calls: AtomicU64,
 }
 
@@ -85,6 +87,7 @@ impl UnderStore for Double {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        tokio::time::sleep(Duration::from_millis(self.check_pause_ms.load(Ordering::SeqCst))).await;
         self.answer("check", "", Some(()))
     }
 

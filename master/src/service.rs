@@ -82,6 +82,14 @@ fn attr_results(attrs: Vec<Result<Attr, KindError>>) -> GetAttrReply {
     GetAttrReply { attrs: attrs.collect() }
 }
 
+/// Runs work whose halves belong together, also when the caller's deadline ends or its connection breaks meanwhile.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, KindError>> + Send + 'static,
+) -> Result<T, KindError> {
+    let ended = |error: tokio::task::JoinError| KindError::new(ErrorKind::Internal, error.to_string());
+    tokio::spawn(work).await.map_err(ended)?
+}
+
 impl MasterService {
     async fn answer(&self, peer: Arc<Peer>, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
         self.metrics.requests.add(1);
@@ -128,12 +136,14 @@ impl MasterService {
             Op::Mount => {
                 require(peer, Role::Admin, op)?;
                 let request: Mount = decode(body)?;
-                Ok(self.mounts.mount(request).await?.to_bytes())
+                let mounts = Arc::clone(&self.mounts);
+                Ok(to_its_end(async move { mounts.mount(request).await }).await?.to_bytes())
             }
             Op::Unmount => {
                 require(peer, Role::Admin, op)?;
                 let request: Unmount = decode(body)?;
-                self.mounts.unmount(request).await?;
+                let mounts = Arc::clone(&self.mounts);
+                to_its_end(async move { mounts.unmount(request).await }).await?;
                 Ok(Empty::default().to_bytes())
             }
             Op::ListMounts => {

@@ -1,6 +1,11 @@
 //! Stores that cannot be opened at first, and listings that take long.
 
 use super::*;
+use crate::namespace::command::TABLE;
+use forebay_net::message::Wire;
+use forebay_net::message::handshake::Role;
+use forebay_net::transport::tokio::Service;
+use forebay_net::{Op, Peer};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_cannot_be_opened_is_tried_again() {
@@ -83,5 +88,46 @@ async fn a_listing_that_takes_long_says_how_far_it_is() {
         assert_eq!((part.entries.len(), part.end), (14, true));
         assert_eq!(bench.master.service.mounts.list()[0].trouble, "", "round {round}");
     }
+    bench.master.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_slow_to_check_holds_up_no_other_mount() {
+    let bench = Bench::start().await;
+    bench.mount("/near", "s3://b", 0).await.unwrap();
+    bench.store.check_pause_ms.store(2000, Ordering::SeqCst);
+    let slow = bench.mount("/far", "s3://b", 0);
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let asked = std::time::Instant::now();
+        bench.unmount("/near", false).await.unwrap();
+        asked.elapsed()
+    };
+    let (mounted, took) = tokio::join!(slow, other);
+    mounted.unwrap();
+    assert!(took < Duration::from_secs(1), "the unmount took {took:?}");
+    bench.master.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_gives_up_leaves_no_mount_half_done() {
+    let bench = Bench::start().await;
+    let service = &bench.master.service;
+    let peer = Arc::new(Peer { role: Role::Admin, connection_id: 1, address: "test".into(), is_unix: true });
+    for round in 0..40_u64 {
+        let request = Mount {
+            path: format!("/m{round}"),
+            uri: "s3://b".into(),
+            options: Vec::new(),
+            freshness_ms: 0,
+            readonly: true,
+        };
+        let call = service.call(Arc::clone(&peer), Op::Mount, request.to_bytes(), Duration::from_secs(10));
+        let _ = tokio::time::timeout(Duration::from_micros(round * 250), call).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let journaled = service.cores.read(TABLE, |partition| partition.mounts().count()).await.unwrap();
+    assert!(journaled > 0, "no mount got far enough");
+    assert_eq!(service.mounts.list().len(), journaled, "the table lacks mounts that are journaled");
     bench.master.stop().await.unwrap();
 }
