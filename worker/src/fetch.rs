@@ -172,11 +172,11 @@ impl Fetcher {
         }
     }
 
-    /// Waits for its turn among the mount's requests, no longer than a reader that asks now.
+    /// Waits for its turn among the mount's requests, no longer than the store may stay silent.
     async fn slot(&self, grant: &Grant) -> Result<OwnedSemaphorePermit, KindError> {
         let (asked, pulse) = (Instant::now(), self.gate.pulse(grant.mount));
         let slot = self.slots_of(grant.mount).all.acquire_owned();
-        match within_moving(|| pulse.until(asked, asked), slot).await {
+        match within_moving(|| pulse.until_patiently(asked), slot).await {
             Some(Ok(slot)) => Ok(slot),
             Some(Err(_)) => Err(KindError::new(ErrorKind::Closed, "the worker is ending")),
             None => Err(self.gate.too_late(grant, asked)),

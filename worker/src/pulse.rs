@@ -62,11 +62,15 @@ impl Pulse {
         }
     }
 
+    /// Until when work that nobody sits and waits for may wait, and a request for its turn.
+    pub(crate) fn until_patiently(&self, asked: Instant) -> Instant {
+        self.state().full(asked)
+    }
+
     /// Until when a reader may wait that asked at `asked` and came here at `came`.
     pub(crate) fn until(&self, asked: Instant, came: Instant) -> Instant {
         let state = self.state();
-        let since = state.heard.map_or(asked, |heard| heard.max(asked));
-        let full = since.checked_add(state.deadline).unwrap_or(came + Duration::from_secs(3600));
+        let full = state.full(asked);
         // Whoever waited elsewhere already is given a moment here too.
         let least = came + SILENT_PATIENCE.min(state.deadline);
         match state.silent {
@@ -74,6 +78,14 @@ impl Pulse {
             Some(silent) if silent <= came && came.duration_since(silent) < SILENCE_MEMORY => least,
             _ => full.max(least),
         }
+    }
+}
+
+impl State {
+    /// The deadline, from the asking or from the last sign of life.
+    fn full(&self, asked: Instant) -> Instant {
+        let since = self.heard.map_or(asked, |heard| heard.max(asked));
+        since.checked_add(self.deadline).unwrap_or(since + Duration::from_secs(3600))
     }
 }
 
@@ -103,6 +115,7 @@ mod tests {
         pulse.unanswered(start, start + DEADLINE);
         let came = start + DEADLINE + SECOND;
         assert_eq!(pulse.until(came, came), came + SILENT_PATIENCE);
+        assert_eq!(pulse.until_patiently(came), came + DEADLINE);
         // Whoever was waiting when it was noticed has had its time by itself.
         assert_eq!(pulse.until(start + SECOND, start + SECOND), start + SECOND + DEADLINE);
         let later = start + DEADLINE + SILENCE_MEMORY;

@@ -171,7 +171,10 @@ impl Service {
     /// Waits for a page from the store as long as the request has and the mount's deadline allows.
     async fn landed(&self, grant: &Grant, flight: &PageFlight, patience: Patience) -> Result<PageSlice, KindError> {
         let pulse = self.gate.pulse(grant.mount);
-        let end = || pulse.until(patience.asked, patience.came).min(patience.until);
+        let end = || match patience.is_load {
+            true => pulse.until_patiently(patience.asked).min(patience.until),
+            false => pulse.until(patience.asked, patience.came).min(patience.until),
+        };
         within_moving(end, flight.wait()).await.unwrap_or_else(|| Err(self.gate.too_late(grant, patience.asked)))
     }
 }
@@ -185,6 +188,8 @@ struct Patience {
     came: Instant,
     /// The end of its request.
     until: Instant,
+    /// Whether it fills the cache and nobody reads yet.
+    is_load: bool,
 }
 
 impl Patience {
@@ -192,6 +197,10 @@ impl Patience {
     fn new(waited_ms: u32, until: Instant) -> Self {
         let came = Instant::now();
         let asked = came.checked_sub(Duration::from_millis(u64::from(waited_ms))).unwrap_or(came);
-        Self { asked, came, until }
+        Self { asked, came, until, is_load: false }
+    }
+
+    fn for_load(until: Instant) -> Self {
+        Self { is_load: true, ..Self::new(0, until) }
     }
 }

@@ -41,7 +41,7 @@ impl Service {
         };
         let all: u64 = run.clone().map(bytes_of).sum();
         let mut fetched_bytes = 0;
-        let patience = Patience::new(0, until);
+        let patience = Patience::for_load(until);
         for (page, flight, started_here) in self.fetcher.demand(grant, run) {
             self.landed(grant, &flight, patience).await?;
             fetched_bytes += if started_here { bytes_of(page) } else { 0 };
