@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a reader waits for a store that is known to be silent.
 const SILENT_PATIENCE: Duration = Duration::from_millis(500);
+/// The same for one who has waited for it elsewhere.
+const MOMENT: Duration = Duration::from_millis(100);
 /// How long that is believed without another failure.
 const SILENCE_MEMORY: Duration = Duration::from_secs(5);
 
@@ -73,9 +75,10 @@ impl Pulse {
         let full = state.full(asked);
         // Whoever waited elsewhere already is given a moment here too.
         let least = came + SILENT_PATIENCE.min(state.deadline);
+        let brief = (asked + SILENT_PATIENCE).max(came + MOMENT).min(least);
         match state.silent {
             // Known before this reader came; who came earlier has its whole deadline.
-            Some(silent) if silent <= came && came.duration_since(silent) < SILENCE_MEMORY => least,
+            Some(silent) if silent <= came && came.duration_since(silent) < SILENCE_MEMORY => brief,
             _ => full.max(least),
         }
     }
@@ -116,6 +119,7 @@ mod tests {
         let came = start + DEADLINE + SECOND;
         assert_eq!(pulse.until(came, came), came + SILENT_PATIENCE);
         assert_eq!(pulse.until_patiently(came), came + DEADLINE);
+        assert_eq!(pulse.until(came, came + SECOND), came + SECOND + MOMENT);
         // Whoever was waiting when it was noticed has had its time by itself.
         assert_eq!(pulse.until(start + SECOND, start + SECOND), start + SECOND + DEADLINE);
         let later = start + DEADLINE + SILENCE_MEMORY;
