@@ -13,7 +13,7 @@ mod value;
 pub use check::{ClusterSettings, FuseSettings, LogSettings, MasterSettings, StoreSettings, TierDir, WorkerSettings};
 pub use command_line::{Start, command_line};
 pub use keys::{KEYS, Key};
-pub use load::{Loaded, Overrides, load};
+pub use load::{Loaded, Overrides, Shown, load};
 pub use value::{Cores, Kind, Origin, Value};
 
 /// Everything that can be set, typed and checked.

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
                 eprintln!("{problem}");
                 return ExitCode::from(2);
             }
-            match forebay_master::run(loaded.settings) {
+            match forebay_master::run(*loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("forebay-master: {error}");

@@ -1,6 +1,7 @@
 //! Starts a master, keeps it running, ends it. Everything is opened in the order in which it is needed and closed in
 //! the reverse.
 
+use crate::console::Console;
 use crate::cores::Cores;
 use crate::error::MasterError;
 use crate::feed::Feed;
@@ -18,7 +19,7 @@ use crate::state::State;
 use crate::tree::{Defaults, Tree};
 use crate::web::Web;
 use forebay_base::KindError;
-use forebay_base::settings::Settings;
+use forebay_base::settings::{Loaded, Settings, Shown};
 use forebay_net::http::{HttpServer, HttpToken};
 use forebay_net::message::handshake::Role;
 use forebay_net::transport::tokio::Server;
@@ -40,17 +41,14 @@ fn start_error(error: KindError) -> MasterError {
 }
 
 /// Runs a master until SIGTERM or SIGINT. Blocks.
-pub fn run(settings: Settings) -> Result<(), MasterError> {
-    run_with(settings, Arc::new(forebay_ufs::open))
-}
-
-pub(crate) fn run_with(settings: Settings, opener: Opener) -> Result<(), MasterError> {
+pub fn run(loaded: Loaded) -> Result<(), MasterError> {
     let runtime =
         Builder::new_multi_thread().worker_threads(SERVING_THREADS).thread_name("master").enable_all().build()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let master = Master::start(&settings, opener).await?;
+        let mut master = Master::start(&loaded.settings, Arc::new(forebay_ufs::open)).await?;
+        master.listen_http(&loaded.settings, loaded.shown()).await?;
         tracing::info!("master ready on {} as cluster {:032x}", master.address(), master.service.cluster_id);
         let failed = tokio::select! {
             _ = terminate.recv() => None,
@@ -141,13 +139,18 @@ impl Master {
         let unix = Endpoint::Unix(directory.join(format!("master-{port}.sock")));
         let server = Server::bind(&unix, identity, Arc::clone(&self.service)).await.map_err(start_error)?;
         self.servers.push(server);
-        if let Some(address) = &settings.master.http {
-            let token = HttpToken::load(settings.cluster.http_token_file.as_deref()).map_err(start_error)?;
-            let web = Arc::new(Web::new(Arc::clone(&self.service), token.clone()));
-            let server = HttpServer::bind("master.http", address, token, web).await.map_err(start_error)?;
-            tracing::info!("console and metrics on http://{}", server.local_address());
-            self.http = Some(server);
-        }
+        Ok(())
+    }
+
+    /// Serves the console and metrics. `shown` is what the console says of the configuration.
+    async fn listen_http(&mut self, settings: &Settings, shown: Vec<Shown>) -> Result<(), MasterError> {
+        let Some(address) = &settings.master.http else { return Ok(()) };
+        let token = HttpToken::load(settings.cluster.http_token_file.as_deref()).map_err(start_error)?;
+        let console = Console::start(Arc::clone(&self.service), token.clone(), shown);
+        let web = Arc::new(Web::new(console));
+        let server = HttpServer::bind("master.http", address, token, web).await.map_err(start_error)?;
+        tracing::info!("console and metrics on http://{}", server.local_address());
+        self.http = Some(server);
         Ok(())
     }
 

@@ -131,6 +131,21 @@ impl MasterService {
         }
     }
 
+    /// What the master knows of everything.
+    pub(crate) async fn report(&self) -> Result<ReportReply, KindError> {
+        let counts = self.cores.read_all(crate::namespace::Partition::inode_count).await?;
+        Ok(ReportReply {
+            cluster_id: self.cluster_id,
+            epoch: self.members.epoch(),
+            inodes: counts.into_iter().sum(),
+            journal_index: self.journal.applied_index(),
+            master_resident_bytes: resident_bytes(),
+            unix_ms: forebay_base::unix_now_ms(),
+            workers: self.members.report(),
+            mounts: self.mounts.list(),
+        })
+    }
+
     async fn answer_mounts(&self, peer: &Peer, op: Op, body: &[u8]) -> Result<AlignedVec, KindError> {
         match op {
             Op::Mount => {
@@ -203,18 +218,7 @@ impl MasterService {
             }
             Op::Report => {
                 let _: Report = decode(body)?;
-                let counts = self.cores.read_all(crate::namespace::Partition::inode_count).await?;
-                let report = ReportReply {
-                    cluster_id: self.cluster_id,
-                    epoch: self.members.epoch(),
-                    inodes: counts.into_iter().sum(),
-                    journal_index: self.journal.applied_index(),
-                    master_resident_bytes: resident_bytes(),
-                    unix_ms: forebay_base::unix_now_ms(),
-                    workers: self.members.report(),
-                    mounts: self.mounts.list(),
-                };
-                Ok(report.to_bytes())
+                Ok(self.report().await?.to_bytes())
             }
             _ => Err(KindError::new(ErrorKind::Unsupported, format!("{op:?}: a master does not answer this"))),
         }

@@ -20,7 +20,7 @@ mod wait;
 
 pub use binaries::binary;
 pub use cli::{Cli, CliOutput};
-pub use cluster::{Cluster, Options};
+pub use cluster::{Cluster, HttpPorts, Options};
 pub use disk::LoopDisk;
 pub use pattern::Pattern;
 pub use ports::{free_port, free_ports};

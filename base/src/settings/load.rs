@@ -56,18 +56,24 @@ pub fn load(file: &str, overrides: &Overrides) -> Result<Loaded, Problems> {
     if problems.is_empty() { Ok(Loaded { settings, values }) } else { Err(Problems(problems)) }
 }
 
+/// A setting with its value, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// `section.key`
+    pub name: &'static str,
+    /// The value as TOML.
+    pub value: String,
+    /// `default`, `file`, `environment` or `flag`.
+    pub origin: &'static str,
+    /// One line on what it means.
+    pub doc: &'static str,
+}
+
 impl Loaded {
-    /// The whole configuration as TOML, each line with its origin: what `--print-config` shows.
+    /// Every setting in the order of the table. Secrets are in files, so that no value is one.
     #[must_use]
-    pub fn to_toml(&self) -> String {
-        let mut text = String::new();
-        let mut section = "";
-        for key in KEYS {
-            let (name, field) = key.name.split_once('.').expect("every key has a section: a test says so");
-            if name != section {
-                text.push_str(&format!("{}[{name}]\n", if section.is_empty() { "" } else { "\n" }));
-                section = name;
-            }
+    pub fn shown(&self) -> Vec<Shown> {
+        let shown = |key: &super::Key| {
             let (value, origin) = &self.values[key.name];
             let origin = match origin {
                 Origin::Default => "default",
@@ -75,7 +81,23 @@ impl Loaded {
                 Origin::Environment => "environment",
                 Origin::Flag => "flag",
             };
-            text.push_str(&format!("{field} = {} # {origin}: {}\n", value_as_toml(value), key.doc));
+            Shown { name: key.name, value: value_as_toml(value).to_string(), origin, doc: key.doc }
+        };
+        KEYS.iter().map(shown).collect()
+    }
+
+    /// The whole configuration as TOML, each line with its origin: what `--print-config` shows.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for Shown { name, value, origin, doc } in self.shown() {
+            let (first, field) = name.split_once('.').expect("every key has a section: a test says so");
+            if first != section {
+                text.push_str(&format!("{}[{first}]\n", if section.is_empty() { "" } else { "\n" }));
+                section = first;
+            }
+            text.push_str(&format!("{field} = {value} # {origin}: {doc}\n"));
         }
         text
     }

@@ -243,7 +243,9 @@ fn next_steps(layout: &Layout, settings: &Settings, is_default: bool) -> Vec<Str
     let config = if is_default { String::new() } else { format!(" --config {}", layout.config().display()) };
     let dir = if is_default { String::new() } else { format!(" --dir {}", layout.dir().display()) };
     let mountpoint = settings.fuse.mountpoint.display();
-    vec![
+    let console =
+        settings.master.http.iter().flat_map(|address| ["In a browser:".into(), format!("  http://{address}/")]);
+    let mut lines = vec![
         String::new(),
         "Show a bucket or a directory there, and read it:".into(),
         format!("  forebay{config} fs mount /data s3://BUCKET/PREFIX --option region=REGION"),
@@ -253,7 +255,9 @@ fn next_steps(layout: &Layout, settings: &Settings, is_default: bool) -> Vec<Str
         format!("  forebay{config} fs load -R /data"),
         format!("  forebay{config} admin report"),
         format!("  forebay down{dir}"),
-    ]
+    ];
+    lines.extend(console);
+    lines
 }
 
 #[cfg(test)]

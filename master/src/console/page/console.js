@@ -1,0 +1,419 @@
+// The console's script: reads the API, shows one page. Whatever comes from the cluster becomes text, never markup.
+"use strict";
+
+const EVERY_MS = 2000;
+const TOKEN = "forebay-token";
+
+// ---- elements ----
+
+function el(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+function card(title, ...children) {
+  return el("section", { class: "card" }, title ? el("h2", {}, title) : null, ...children);
+}
+
+function table(columns, rows, empty) {
+  if (rows.length === 0) return el("p", { class: "empty" }, empty);
+  const heads = columns.map(([name, kind]) => el("th", { scope: "col", class: kind }, name));
+  const cells = (row) => row.map((cell, at) => el("td", { class: columns[at][1] }, ...[cell].flat()));
+  return el("div", { class: "table" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...heads)),
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row))))));
+}
+
+function bar(parts, whole, label) {
+  const spans = parts.map(([kind, part]) => {
+    const span = el("span", { class: kind });
+    span.style.width = `${whole > 0 ? Math.min(100, (part / whole) * 100) : 0}%`;
+    return span;
+  });
+  return el("div", { class: "bar", role: "img", "aria-label": label }, ...spans);
+}
+
+// ---- units for people ----
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+function bytes(count) {
+  let value = count, unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) { value /= 1024; unit += 1; }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+function count(number) { return number.toLocaleString("en"); }
+
+function percent(share) { return share === null ? "-" : `${(share * 100).toFixed(1)} %`; }
+
+function span(ms) {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 120) return ms < 10000 && ms % 1000 !== 0 ? `${ms / 1000} s` : `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+}
+
+function date(ms) {
+  const when = new Date(ms);
+  return Number.isNaN(when.getTime()) ? "-" : when.toISOString().slice(0, 19).replace("T", " ");
+}
+
+function tierClass(tier) { return tier === "MEM" ? "mem" : "ssd"; }
+
+function browseAt(path) { return "/browse?path=" + encodeURIComponent(path); }
+
+// ---- the API ----
+
+async function ask(call, options) {
+  const headers = {};
+  const token = sessionStorage.getItem(TOKEN);
+  if (token) headers.Authorization = "Bearer " + token;
+  let answer;
+  try {
+    answer = await fetch("/api/v1/" + call, { ...options, headers });
+  } catch (error) {
+    throw new Error("the master does not answer: is it running?");
+  }
+  const text = await answer.text();
+  let value = null;
+  try { value = JSON.parse(text); } catch (error) { /* said in plain text below */ }
+  if (answer.ok && value) return value;
+  const failed = new Error(value && value.error ? value.error.message : text.trim() || `status ${answer.status}`);
+  failed.status = answer.status;
+  throw failed;
+}
+
+// ---- overview ----
+
+function troubles(list) {
+  if (list.length === 0) return null;
+  const lines = list.map((one) => el("li", {}, el("a", { href: one.page }, one.what), ": ", one.message));
+  const box = card(list.length === 1 ? "One trouble" : `${list.length} troubles`, el("ul", {}, ...lines));
+  box.classList.add("trouble");
+  box.id = "troubles";
+  return box;
+}
+
+function usage(tiers) {
+  if (tiers.length === 0) return el("p", { class: "empty" }, "No worker has reported yet.");
+  return tiers.map((tier) => {
+    const used = `${bytes(tier.used_bytes)} of ${bytes(tier.capacity_bytes)}`;
+    const share = tier.capacity_bytes > 0 ? percent(tier.used_bytes / tier.capacity_bytes) : "-";
+    return el("div", { class: "tier" }, el("div", { class: "row" }, el("strong", {}, tier.tier), el("span", {}, used),
+      el("span", { class: "quiet" }, share)),
+      bar([[tierClass(tier.tier), tier.used_bytes]], tier.capacity_bytes, `${tier.tier}: ${used}`));
+  });
+}
+
+function hits(rate, counters) {
+  if (rate.mem === null) return [el("p", { class: "empty" }, "Nothing has been read yet.")];
+  const parts = [["mem", "memory", rate.mem, counters.mem_hit_bytes], ["ssd", "SSD", rate.ssd, counters.ssd_hit_bytes],
+    ["miss", "store", rate.miss, counters.miss_bytes]];
+  const legend = parts.map(([kind, name, share, served]) =>
+    el("li", {}, el("span", { class: "swatch " + kind }), `${name} ${percent(share)} (${bytes(served)})`));
+  return [
+    el("div", { class: "row" }, el("strong", { id: "hit-rate" }, percent(rate.mem + rate.ssd)), el("span", { class: "quiet" },
+      "of the bytes served came from the cache")),
+    bar(parts.map(([kind, , share]) => [kind, share]), 1, "bytes served by source"),
+    el("ul", { class: "legend" }, ...legend),
+  ];
+}
+
+// Bytes per second between points, as [at_ms, memory, SSD, store].
+function rates(points) {
+  return points.slice(1).map((point, at) => {
+    const before = points[at];
+    const seconds = Math.max(0.001, (point[0] - before[0]) / 1000);
+    return [point[0], ...[1, 2, 3].map((column) => (point[column] - before[column]) / seconds)];
+  });
+}
+
+const WIDE = 500, HIGH = 180, LEFT = 70, RIGHT = 10, TOP = 10, FOOT = 22;
+
+function frame(label, first, last, steps) {
+  const chart = svg("svg", { class: "chart", viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": label });
+  steps.forEach((text, at) => {
+    const y = HIGH - FOOT - (HIGH - FOOT - TOP) * at / (steps.length - 1);
+    chart.append(svg("line", { class: "rule", x1: LEFT, x2: WIDE - RIGHT, y1: y, y2: y }),
+      svg("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, text));
+  });
+  const minutes = Math.max(0, (last - first) / 60000);
+  const began = minutes >= 1 ? `${minutes.toFixed(0)} min ago` : `${Math.round(minutes * 60)} s ago`;
+  chart.append(svg("text", { x: LEFT, y: HIGH - 6 }, began),
+    svg("text", { x: WIDE - RIGHT, y: HIGH - 6, "text-anchor": "end" }, "now"));
+  return chart;
+}
+
+// A round number of bytes not below the largest rate.
+function ceiling(value) {
+  let top = 1024;
+  while (top < value) top *= top * 2 >= value ? 2 : 4;
+  return top;
+}
+
+function throughput(points) {
+  const moving = rates(points);
+  if (moving.length < 2) return [el("p", { class: "empty" }, "The first points come within seconds.")];
+  const first = moving[0][0], last = moving[moving.length - 1][0];
+  const top = ceiling(Math.max(...moving.map((rate) => rate[1] + rate[2] + rate[3])));
+  const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);
+  const y = (value) => (HIGH - FOOT - (HIGH - FOOT - TOP) * value / top).toFixed(1);
+  const chart = frame("bytes served per second", first, last, [0, top / 2, top].map((step) => bytes(step) + "/s"));
+  const sums = moving.map(() => 0);
+  for (const [column, kind] of [[1, "mem"], [2, "ssd"], [3, "miss"]]) {
+    const under = moving.map((rate, at) => `${x(rate[0])},${y(sums[at])}`).reverse();
+    const over = moving.map((rate, at) => { sums[at] += rate[column]; return `${x(rate[0])},${y(sums[at])}`; });
+    chart.append(svg("polygon", { class: "area-" + kind, points: over.concat(under).join(" ") }));
+  }
+  const now = moving[moving.length - 1];
+  const parts = [["mem", "from memory", now[1]], ["ssd", "from SSD", now[2]], ["miss", "from stores", now[3]]];
+  const legend = parts.map(([kind, name, rate]) =>
+    el("li", {}, el("span", { class: "swatch " + kind }), `${name} ${bytes(rate)}/s now`));
+  return [chart, el("ul", { class: "legend", id: "throughput-now" }, ...legend)];
+}
+
+function hitRateChart(points) {
+  const shares = rates(points).map(([at, mem, ssd, miss]) =>
+    [at, mem + ssd + miss > 0 ? (mem + ssd) / (mem + ssd + miss) : null]);
+  if (!shares.some((share) => share[1] !== null)) return [el("p", { class: "empty" }, "Nothing was read in the last minutes.")];
+  const first = shares[0][0], last = shares[shares.length - 1][0];
+  const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);
+  const y = (value) => (HIGH - FOOT - (HIGH - FOOT - TOP) * value).toFixed(1);
+  const chart = frame("share of bytes served from the cache", first, last, ["0 %", "50 %", "100 %"]);
+  // Where nothing was read there is no rate: the last one is carried on.
+  let known = null;
+  const line = [];
+  for (const [at, share] of shares) {
+    if (share !== null) known = share;
+    if (known !== null) line.push(`${x(at)},${y(known)}`);
+  }
+  chart.append(svg("polyline", { class: "stroke", points: line.join(" ") }));
+  return [chart];
+}
+
+function figures(pairs) {
+  return el("dl", { class: "figures" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+async function overview() {
+  const [now, history] = await Promise.all([ask("overview"), ask("history")]);
+  const workers = `${now.workers.live} of ${now.workers.known}`;
+  return [
+    el("h1", {}, "Overview"),
+    troubles(now.troubles) || el("p", { class: "good", id: "troubles" }, "No troubles."),
+    el("div", { class: "grid" }, card("Capacity", ...[usage(now.tiers)].flat()), card("Hits since the workers started", ...hits(now.hit_rate, now.counters))),
+    el("div", { class: "grid" }, card("Served", ...throughput(history.points)), card("From the cache", ...hitRateChart(history.points))),
+    card("Cluster", figures([
+      ["workers live", workers], ["mounts", count(now.mounts)], ["inodes", count(now.inodes)],
+      ["journal index", count(now.journal_index)], ["master resident", bytes(now.master_resident_bytes)],
+      ["workers resident", bytes(now.counters.resident_bytes)], ["read from stores", bytes(now.counters.store_read_bytes)],
+      ["master up", span(now.uptime_ms)],
+    ]), el("p", { class: "quiet small" }, `Forebay ${now.version}, cluster `, el("code", {}, now.cluster_id), `, map epoch ${now.epoch}`)),
+  ];
+}
+
+// ---- files ----
+
+function crumbs(path) {
+  const parts = path.split("/").filter((part) => part !== "");
+  const nodes = [el("a", { class: "root", href: "/browse" }, "/")];
+  parts.forEach((part, at) => {
+    if (at > 0) nodes.push(" / "); else nodes.push(" ");
+    const whole = "/" + parts.slice(0, at + 1).join("/");
+    nodes.push(at === parts.length - 1 ? el("span", {}, part) : el("a", { href: browseAt(whole) }, part));
+  });
+  return el("h1", {}, ...nodes);
+}
+
+function cached(entry) {
+  if (entry.cached === null) return "";
+  if (entry.size === 0) return el("span", { class: "quiet" }, "empty");
+  const held = entry.cached;
+  const share = Math.min(1, held.any_bytes / entry.size);
+  const label = `${percent(share)}: ${bytes(held.mem_bytes)} in memory, ${bytes(held.ssd_bytes)} on SSD`;
+  if (held.any_bytes === 0) return el("span", { class: "quiet" }, "not cached");
+  const onlySsd = Math.max(0, held.any_bytes - held.mem_bytes);
+  return [bar([["mem", held.mem_bytes], ["ssd", onlySsd]], entry.size, label), el("span", { class: "small" }, label)];
+}
+
+async function browse() {
+  const asked = new URLSearchParams(location.search);
+  const path = asked.get("path") || "/";
+  const after = asked.get("after") || "";
+  const field = el("input", { type: "text", name: "path", value: path, "aria-label": "Path", spellcheck: "false" });
+  const form = el("form", { class: "path", action: "/browse", method: "get" }, field, el("button", { type: "submit" }, "Go"));
+  let part;
+  try {
+    part = await ask("browse?" + new URLSearchParams({ path, after }));
+  } catch (error) {
+    return [crumbs(path), form, card(null, el("p", { class: "bad", id: "browse-problem" }, error.message))];
+  }
+  const base = part.path === "/" ? "" : part.path;
+  const name = (entry) => {
+    const whole = part.kind === "file" ? part.path : base + "/" + entry.name;
+    const shown = entry.kind === "directory" ? entry.name + "/" : entry.name;
+    return [el("a", { href: browseAt(whole) }, shown), entry.is_mount ? " " : "", entry.is_mount ? el("span", { class: "tag" }, "mount") : ""];
+  };
+  const rows = part.entries.map((entry) => [
+    name(entry), entry.kind === "directory" ? "" : bytes(entry.size),
+    entry.mtime_ms === 0 ? "" : date(entry.mtime_ms), cached(entry),
+  ]);
+  const pager = el("nav", { class: "row pager", "aria-label": "Pages of this directory" });
+  if (after !== "") pager.append(el("a", { href: browseAt(path) }, "From the start"));
+  if (part.next !== null) {
+    pager.append(el("a", { href: browseAt(path) + "&after=" + encodeURIComponent(part.next), rel: "next", id: "next" }, "Next page"));
+  }
+  const silent = part.silent_workers.length === 0 ? null : el("p", { class: "bad" },
+    `Not counted, because they do not answer: worker ${part.silent_workers.join(", ")}`);
+  return [crumbs(part.path), form, silent, card(null,
+    table([["Name", "name"], ["Size", "number"], ["Modified (UTC)", "nowrap"], ["Cached", "wide"]], rows,
+      path === "/" ? "Nothing is mounted yet: forebay fs mount /data s3://BUCKET" : "This directory is empty."), pager.hasChildNodes() ? pager : null)];
+}
+
+// ---- workers, mounts, configuration ----
+
+function health(trouble) {
+  return trouble === "" ? el("span", { class: "good" }, "ok") : el("span", { class: "bad" }, trouble);
+}
+
+async function workers() {
+  const list = (await ask("workers")).workers;
+  if (list.length === 0) {
+    return [el("h1", {}, "Workers"), card(null, el("p", { class: "empty" }, "No worker has joined: start one with forebay worker."))];
+  }
+  return [el("h1", {}, "Workers"), ...list.map((worker) => {
+    const state = worker.live ? el("span", { class: "good" }, "live") : el("span", { class: "bad" }, `silent for ${span(worker.silent_ms)}`);
+    const tiers = worker.tiers.map((tier) => {
+      const share = tier.capacity_bytes > 0 ? tier.used_bytes / tier.capacity_bytes : null;
+      return [tier.tier, tier.directory === "" ? el("span", { class: "quiet" }, "memory") : el("span", { class: "code" }, tier.directory),
+        bytes(tier.capacity_bytes), bytes(tier.used_bytes),
+        bar([[tierClass(tier.tier), tier.used_bytes]], tier.capacity_bytes, percent(share)), percent(share), health(tier.trouble)];
+    });
+    const rate = worker.hit_rate, counters = worker.counters;
+    return card(null, el("div", { class: "row" }, el("h2", {}, worker.addresses[0] || "worker"), state,
+      el("span", { class: "quiet small" }, "id ", el("code", {}, worker.worker_id),
+        `, ${worker.addresses.length === 1 ? "1 core" : worker.addresses.length + " cores"}, weight ${worker.weight}`)),
+      table([["Tier", ""], ["Directory", "name"], ["Capacity", "number"], ["Used", "number"], ["", "wide"], ["", "number"], ["Health", ""]], tiers,
+        "It has not reported its tiers yet."),
+      el("p", {}), figures([
+        ["memory hits", percent(rate.mem)], ["SSD hits", percent(rate.ssd)], ["misses", percent(rate.miss)],
+        ["read from stores", bytes(counters.store_read_bytes)], ["evicted pages", count(counters.evicted_pages)],
+        ["corrupt units", count(counters.corrupt_units)], ["misrouted requests", count(counters.misrouted_requests)],
+        ["resident", bytes(counters.resident_bytes)],
+      ]));
+  })];
+}
+
+async function mounts() {
+  const list = (await ask("mounts")).mounts;
+  const rows = list.map((mount) => [
+    el("a", { href: browseAt(mount.path) }, mount.path), el("span", { class: "code" }, mount.uri), health(mount.trouble),
+    mount.freshness_ms === null ? "never asked again" : mount.freshness_ms === 0 ? "always asked" : span(mount.freshness_ms),
+    mount.options.length === 0 && !mount.readonly ? el("span", { class: "quiet" }, "none")
+      : [mount.readonly ? el("span", { class: "tag" }, "read-only") : null, ...mount.options.flatMap((option, at) => [at > 0 ? el("br") : null, el("span", { class: "code" }, `${option.name}=${option.value}`)])].filter((part) => part !== null),
+  ]);
+  return [el("h1", {}, "Mounts"), card(null, table(
+    [["Path", "name"], ["Store", "name"], ["Health", "wide"], ["Freshness", "nowrap"], ["Options", ""]], rows,
+    "Nothing is mounted yet: forebay fs mount /data s3://BUCKET"))];
+}
+
+async function config() {
+  const list = (await ask("config")).settings;
+  const rows = list.map((row) => [el("span", { class: "code" }, row.name), el("span", { class: "code" }, row.value),
+    el("span", { class: row.origin === "default" ? "tag" : "tag set" }, row.origin), row.doc]);
+  return [el("h1", {}, "Configuration"),
+    el("p", { class: "quiet" }, "As this master sees it. A flag beats the environment beats the file beats the default. Secrets are named by their file only."),
+    card(null, table([["Setting", "nowrap"], ["Value", "name"], ["From", "nowrap"], ["Meaning", "wide"]], rows, "No settings."))];
+}
+
+// ---- access ----
+
+const access = document.getElementById("access");
+const dialog = document.getElementById("token");
+
+function showAccess() {
+  access.textContent = sessionStorage.getItem(TOKEN) ? "Token in use" : "Read-only";
+}
+
+access.addEventListener("click", () => {
+  document.getElementById("token-problem").textContent = "";
+  dialog.showModal();
+});
+
+dialog.querySelector("form").addEventListener("submit", async (event) => {
+  const wanted = event.submitter ? event.submitter.value : "use";
+  if (wanted === "close") return;
+  event.preventDefault();
+  const text = document.getElementById("token-text");
+  sessionStorage.removeItem(TOKEN);
+  if (wanted === "use") {
+    sessionStorage.setItem(TOKEN, text.value.trim());
+    try {
+      await ask("token", { method: "POST" });
+    } catch (error) {
+      sessionStorage.removeItem(TOKEN);
+      document.getElementById("token-problem").textContent = error.message;
+      showAccess();
+      return;
+    }
+  }
+  text.value = "";
+  dialog.close();
+  showAccess();
+  refresh();
+});
+
+// ---- pages ----
+
+const PAGES = { "/": [overview, true], "/browse": [browse, false], "/workers": [workers, true], "/mounts": [mounts, true],
+  "/config": [config, false] };
+const [show, live] = PAGES[location.pathname] || PAGES["/"];
+const main = document.getElementById("main");
+const problem = document.getElementById("problem");
+let asking = false;
+
+// Puts the new page in place; what had the focus has it again.
+function replace(nodes) {
+  const links = () => [...main.querySelectorAll("a, button, input, select")];
+  const at = links().indexOf(document.activeElement);
+  main.replaceChildren(...nodes.filter((node) => node !== null));
+  if (at >= 0 && links()[at]) links()[at].focus({ preventScroll: true });
+}
+
+async function refresh() {
+  if (asking) return;
+  asking = true;
+  try {
+    replace(await show());
+    problem.hidden = true;
+  } catch (error) {
+    problem.textContent = error.message;
+    problem.hidden = false;
+    if (error.status === 401 && !dialog.open) dialog.showModal();
+  } finally {
+    asking = false;
+  }
+}
+
+for (const link of document.querySelectorAll("header nav a")) {
+  if (link.getAttribute("href") === location.pathname) {
+    link.setAttribute("aria-current", "page");
+    if (location.pathname !== "/") document.title = link.textContent + " - Forebay";
+  }
+}
+showAccess();
+refresh();
+if (live) setInterval(() => { if (!document.hidden) refresh(); }, EVERY_MS);
