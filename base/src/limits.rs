@@ -20,3 +20,7 @@ pub const LISTING_ENTRIES_MAX: u32 = 4096;
 pub const BATCH_MAX: usize = 4096;
 /// Longest life of a read ticket, in milliseconds.
 pub const TICKET_LIFE_MS: u64 = 60_000;
+/// Most paths of one job.
+pub const JOB_PATHS_MAX: usize = 1024;
+/// Most failures of a job in one reply.
+pub const JOB_FAILURES_PAGE: u32 = 1000;

@@ -22,7 +22,7 @@ pub use error::EngineError;
 pub use key::FileKey;
 pub use memory::{PageBuf, PageSlice};
 pub use report::{CachedPages, DirectoryUsage, EngineCounters, Recovery};
-pub use store::Store;
+pub use store::{PageCheck, Store};
 
 /// Where bytes are held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -9,6 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod verify;
 
 use crate::directory::{Departure, Directory, Recovered};
 use crate::index::OnDisk;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 use tiers::{Found, Tiers};
+pub use verify::PageCheck;
 
 /// Rows of checksums kept in memory, by page.
 type Rows = Recent<PageKey, Rc<[u32]>>;
@@ -141,7 +143,7 @@ impl Store {
                     return Some(memory.slice(offset as usize, length as usize));
                 }
                 Found::OnDisk(seen) => {
-                    if let Some(slice) = self.read_disk(key, page, offset..end, seen).await {
+                    if let Ok(slice) = self.read_disk(key, page, offset..end, seen, self.config.verify_reads).await {
                         self.count(|counters| {
                             counters.ssd_hits += 1;
                             counters.ssd_read_bytes += u64::from(length);

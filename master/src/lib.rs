@@ -10,8 +10,8 @@ mod feed;
 mod flights;
 mod freshness;
 mod identity;
+mod jobs;
 mod journal;
-#[allow(dead_code, reason = "its callers land after it")]
 mod links;
 mod members;
 mod metrics;

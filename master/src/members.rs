@@ -2,7 +2,7 @@
 //!
 //! Invariant: the epoch grows with every change of membership, and across restarts of the master.
 
-use forebay_base::{ClusterId, ErrorKind, KindError};
+use forebay_base::{ClusterId, ErrorKind, KindError, WorkerId};
 use forebay_net::message::cluster::{
     ClusterMap, Heartbeat, RegisterWorker, TierUsage, WorkerCounters, WorkerInfo, WorkerReport,
 };
@@ -56,6 +56,11 @@ impl Members {
             ticket_key: self.ticket_key,
             workers: inner.workers.values().filter(|member| member.live).map(|member| member.info.clone()).collect(),
         }
+    }
+
+    /// Whether a worker is in the map.
+    pub(crate) fn is_live(&self, worker: WorkerId) -> bool {
+        self.inner().workers.get(&worker.0).is_some_and(|member| member.live)
     }
 
     pub(crate) fn epoch(&self) -> u64 {

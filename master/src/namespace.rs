@@ -6,6 +6,7 @@
 mod apply;
 pub(crate) mod command;
 mod inode;
+mod job;
 mod partition;
 #[cfg(test)]
 mod tests;
@@ -14,4 +15,5 @@ pub(crate) use apply::apply;
 pub(crate) use apply::{lies_in, mount_conflict};
 pub(crate) use command::{Command, MountRecord, Outcome, Reap, Removal, Step, SyncDirectory, Upsert};
 pub(crate) use inode::{Dentry, Inode};
+pub(crate) use job::{JobFailure, JobPlace, JobRecord, JobSpec, JobStep, JobTally};
 pub(crate) use partition::{DirtyRow, Partition, Partitions};

@@ -8,6 +8,7 @@ use crate::feed::Feed;
 use crate::flights::Flights;
 use crate::freshness::Freshness;
 use crate::identity;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::links::Links;
 use crate::members::Members;
@@ -123,6 +124,7 @@ impl Master {
         };
         master.service.mounts.load().await.map_err(start_error)?;
         master.listen(settings, identity).await?;
+        master.service.jobs.resume().await.map_err(start_error)?;
         Ok(master)
     }
 
@@ -168,6 +170,7 @@ impl Master {
     /// Ends without writing the state behind, as a crash would.
     #[cfg(test)]
     pub(crate) async fn kill(mut self) {
+        self.service.jobs.stop();
         for server in std::mem::take(&mut self.servers) {
             server.shutdown().await;
         }
@@ -183,6 +186,7 @@ impl Master {
         for server in std::mem::take(&mut self.servers) {
             server.shutdown().await;
         }
+        self.service.jobs.stop();
         for task in &self.tasks {
             task.abort();
         }
@@ -198,6 +202,7 @@ impl Master {
 
 impl Drop for Master {
     fn drop(&mut self) {
+        self.service.jobs.stop();
         for task in &self.tasks {
             task.abort();
         }
@@ -256,6 +261,7 @@ fn assemble(
         freshness: Freshness::default(),
         flights: Flights::default(),
     });
+    let jobs = Arc::new(Jobs::new(Arc::clone(&tree), Arc::clone(journal), Arc::clone(&members), Arc::clone(&links)));
     Arc::new(MasterService {
         tree,
         mounts,
@@ -265,6 +271,7 @@ fn assemble(
         feed,
         metrics: Arc::clone(metrics),
         links,
+        jobs,
         cluster_id: own.cluster_id.0,
     })
 }

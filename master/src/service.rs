@@ -2,6 +2,7 @@
 
 use crate::cores::Cores;
 use crate::feed::Feed;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::links::Links;
 use crate::members::Members;
@@ -14,6 +15,7 @@ use forebay_net::message::cluster::{
     RegisterWorker, Report, ReportReply,
 };
 use forebay_net::message::handshake::Role;
+use forebay_net::message::job::{CancelJob, JobStatus, ListJobs, SubmitJob};
 use forebay_net::message::namespace::{
     Attr, AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead,
     OpenReadReply, ReadDir, Recheck, Resolve, Unmount,
@@ -36,8 +38,8 @@ pub(crate) struct MasterService {
     pub(crate) feed: Arc<Feed>,
     pub(crate) metrics: Arc<MasterMetrics>,
     /// To the workers' cores.
-    #[allow(dead_code, reason = "its callers land after it")]
     pub(crate) links: Arc<Links>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) cluster_id: u128,
 }
 
@@ -127,6 +129,7 @@ impl MasterService {
                 Ok(self.tree.resolve(&request.path).await?.to_bytes())
             }
             Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(&peer, op, &body).await,
+            Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(&peer, op, &body).await,
             _ => self.answer_cluster(&peer, op, &body).await,
         }
     }
@@ -169,6 +172,22 @@ impl MasterService {
                 let request: HoldMounts = decode(body)?;
                 bounded(request.open_files.len(), op)?;
                 self.mounts.hold(request);
+                Ok(Empty::default().to_bytes())
+            }
+        }
+    }
+
+    async fn answer_jobs(&self, peer: &Peer, op: Op, body: &[u8]) -> Result<AlignedVec, KindError> {
+        match op {
+            Op::SubmitJob => {
+                require(peer, Role::Admin, op)?;
+                Ok(self.jobs.submit(decode::<SubmitJob>(body)?).await?.to_bytes())
+            }
+            Op::ListJobs => Ok(self.jobs.list(&decode::<ListJobs>(body)?).await?.to_bytes()),
+            Op::JobStatus => Ok(self.jobs.status(&decode::<JobStatus>(body)?).await?.to_bytes()),
+            _ => {
+                require(peer, Role::Admin, op)?;
+                self.jobs.cancel(&decode::<CancelJob>(body)?).await?;
                 Ok(Empty::default().to_bytes())
             }
         }

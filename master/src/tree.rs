@@ -4,6 +4,7 @@
 //! Runs on the serving runtime; store I/O runs on the store runtime; no lock is held over either.
 
 mod check;
+mod job_view;
 mod listing;
 mod open;
 mod reap;
@@ -23,6 +24,7 @@ use forebay_base::{ErrorKind, FileId, KindError, limits};
 use forebay_net::message::namespace::{Attr, KIND_DIRECTORY, KIND_FILE};
 use forebay_ufs::{ObjectKind, ObjectMeta};
 use futures::{StreamExt, stream};
+pub(crate) use job_view::Named;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;

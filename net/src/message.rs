@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod data;
 pub mod handshake;
+pub mod job;
 pub mod namespace;
 
 use forebay_base::{ErrorKind, KindError};
@@ -18,7 +19,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
-        /// Operation numbers: 0x01xx handshake, 0x02xx namespace, 0x03xx cluster, 0x04xx data.
+        /// Operation numbers: 0x01xx handshake, 0x02xx namespace, 0x03xx cluster, 0x04xx data, 0x05xx jobs.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u16)]
         pub enum Op { $($(#[$doc])* $name = $number,)+ }
@@ -81,6 +82,14 @@ ops! {
     Evict = 0x0403,
     /// What is cached of files.
     CacheStatus = 0x0404,
+    /// Starts a job.
+    SubmitJob = 0x0501,
+    /// Lists jobs.
+    ListJobs = 0x0502,
+    /// One job with its failures.
+    JobStatus = 0x0503,
+    /// Ends a job.
+    CancelJob = 0x0504,
 }
 
 /// A request and its reply.

@@ -5,6 +5,7 @@
 use forebay_net::message::cluster::*;
 use forebay_net::message::data::*;
 use forebay_net::message::handshake::*;
+use forebay_net::message::job::*;
 use forebay_net::message::namespace::*;
 use forebay_net::message::{Empty, Message, Op, Wire};
 use forebay_net::ticket::Ticket;
@@ -107,6 +108,31 @@ fn counters() -> WorkerCounters {
     }
 }
 
+fn job_info() -> JobInfo {
+    JobInfo {
+        job_id: 12,
+        spec: JobSpec {
+            kind: JOB_LOAD,
+            paths: vec!["/data/train".into()],
+            recursive: true,
+            verify: true,
+            bandwidth_bytes: 100 << 20,
+            replicas: 2,
+        },
+        state: JOB_PARTLY,
+        submitted_by: "ops@host".into(),
+        submitted_ms: 1_700_000_000_123,
+        ended_ms: 1_700_000_001_123,
+        tally: JobTally { files: 1, failed: 2, fetched_bytes: 3, cached_bytes: 4, verified_bytes: 5, corrupt_pages: 6 },
+        cursor: b"/data/train/x".to_vec(),
+        found_files: 7,
+        found_bytes: 8,
+        found_all: true,
+        failures_kept: 2,
+        last_error: "the store is away".into(),
+    }
+}
+
 fn bodies() -> Vec<Body> {
     let hello = Hello { version_min: 1, version_max: 2, role: 1, cluster_id: 0x1234, nonce: [0x11; 32] };
     let hello_reply = HelloReply { version: 1, cluster_id: 0x1234, nonce: [0x22; 32], proof: [0x33; 32] };
@@ -198,9 +224,34 @@ fn bodies() -> Vec<Body> {
             Read { items: vec![item], want_checksums: true, waited_ms: 700 },
             ReadReply { results: vec![result, refused], checksums: vec![0xdead_beef] },
         ),
-        both(Load { ticket: vec![1; 3], offset: 0, length: 1 << 28 }, LoadReply { fetched_bytes: 4, cached_bytes: 5 }),
+        both(
+            Load { items: vec![LoadItem { ticket: vec![1; 3], offset: 0, length: 1 << 28 }], verify: true },
+            LoadReply {
+                results: vec![LoadResult {
+                    status: 0,
+                    fetched_bytes: 4,
+                    cached_bytes: 5,
+                    verified_bytes: 6,
+                    corrupt_pages: 7,
+                    message: "none".into(),
+                }],
+            },
+        ),
         both(Evict { file_ids: vec![8, 10] }, EvictReply { freed_bytes: 6 }),
         both(CacheStatus { files: vec![(8, 9)] }, CacheStatusReply { files: vec![cached] }),
+        both(
+            SubmitJob { spec: job_info().spec, submitted_by: "ops@host".into() },
+            SubmitJobReply { job_id: 12, joined: true },
+        ),
+        both(ListJobs { all: true }, ListJobsReply { jobs: vec![job_info()] }),
+        both(
+            JobStatus { job_id: 12, failures_from: 1, failures_max: 100 },
+            JobStatusReply {
+                job: job_info(),
+                failures: vec![JobFailure { path: b"/data/f".to_vec(), reason: "it is gone".into() }],
+            },
+        ),
+        both(CancelJob { job_id: 12 }, Empty::default()),
     ]
     .into_iter()
     .flatten()
@@ -244,7 +295,8 @@ fn damaged_bodies_never_panic() {
             OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts Recheck GetClusterMap
             ClusterMap RegisterWorker Heartbeat HeartbeatReply GetMountStore MountStore Report ReportReply
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
-            CacheStatusReply Ticket);
+            CacheStatusReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
+            Ticket);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {

@@ -2,7 +2,7 @@
 //! readers of each page as soon as it is whole.
 //!
 //! Invariants: a page enters the engine whole or not at all; at most `slots_max` requests to one mount are under way, of
-//! which read-ahead may hold half; each holds one page buffer at a time and none before its store has answered, so
+//! which read-ahead may hold half; loading may hold most of them, but takes none while a reader waits for one; each holds one page buffer at a time and none before its store has answered, so
 //! requests cannot wait for each other's buffers and a silent store keeps nothing from the others.
 
 use crate::counters::ShardView;
@@ -14,12 +14,13 @@ use crate::tickets::Grant;
 use crate::within::within_moving;
 use forebay_base::{ErrorKind, KindError, MountId, PageIndex};
 use forebay_engine::{FileKey, PageSlice, Store};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use hashbrown::HashMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A page being fetched.
@@ -51,7 +52,18 @@ pub(crate) struct Fetcher {
 struct MountSlots {
     all: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
+    load: Arc<Semaphore>,
+    /// Fetches that readers wait for and that wait for a slot.
+    waiting: Rc<Cell<usize>>,
 }
+
+/// A slot, and the share of slots that it counts in.
+type Slot = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// How often loading looks whether readers have left a slot.
+const LOAD_LOOKS_EVERY: Duration = Duration::from_millis(2);
+/// Requests of one loaded range that are under way together.
+const LOAD_RUNS: usize = 16;
 
 /// Mounts whose idle slots are kept.
 const IDLE_MOUNTS_MAX: usize = 64;
@@ -126,6 +138,75 @@ impl Fetcher {
         }
     }
 
+    /// Fetches what the engine lacks of `pages` and waits for it; gives the bytes that this call fetched.
+    pub(crate) async fn load(
+        self: &Rc<Self>,
+        grant: &Rc<Grant>,
+        pages: Range<u32>,
+        until: Instant,
+    ) -> Result<u64, KindError> {
+        let missing = pages.filter(|page| !self.engine.has_page(&grant.key, PageIndex(*page)));
+        let runs = plan::runs(missing, plan::run_pages_max(&grant.fingerprint));
+        let loads = stream::iter(runs).map(|run| self.load_run(grant, run, until)).buffer_unordered(LOAD_RUNS);
+        loads.try_fold(0, |sum, fetched| async move { Ok(sum + fetched) }).await
+    }
+
+    async fn load_run(self: &Rc<Self>, grant: &Rc<Grant>, run: Range<u32>, until: Instant) -> Result<u64, KindError> {
+        let (asked, pulse) = (Instant::now(), self.gate.pulse(grant.mount));
+        let end = || pulse.until_patiently(asked).min(until);
+        let slot = within_moving(end, self.load_slot(grant.mount)).await;
+        let slot = slot.ok_or_else(|| self.gate.too_late(grant, asked))?;
+        // Joined with the slot in hand and not before: a reader must not wait for a fetch that gives way to readers.
+        let (mut flights, mut duties, mut fetched) = (Vec::new(), Vec::new(), 0);
+        for page in run {
+            if self.engine.has_page(&grant.key, PageIndex(page)) {
+                continue;
+            }
+            let (flight, duty) = self.flights.join(grant.key, PageIndex(page));
+            flights.push(flight);
+            if let Some(duty) = duty {
+                let bytes = plan::bytes_of_page(page, self.page_bytes, grant.key.size_bytes);
+                fetched += bytes.end - bytes.start;
+                duties.push((page, duty));
+            }
+        }
+        if !duties.is_empty() {
+            let (fetcher, grant) = (self.clone(), grant.clone());
+            // On its own, so that readers who joined get their pages if this call is given up.
+            glommio::spawn_local(async move {
+                let runs = plan::runs(duties.iter().map(|(page, _)| *page), plan::run_pages_max(&grant.fingerprint));
+                let mut duties = duties.into_iter().map(|(_, duty)| duty);
+                for run in runs {
+                    let own = duties.by_ref().take(run.len()).collect();
+                    fetcher.run_in_slot(&grant, run, own).await;
+                }
+                drop(slot);
+            })
+            .detach();
+        }
+        for flight in flights {
+            within_moving(end, flight.wait()).await.unwrap_or_else(|| Err(self.gate.too_late(grant, asked)))?;
+        }
+        Ok(fetched)
+    }
+
+    /// A slot that no reader is waiting for.
+    async fn load_slot(&self, mount: MountId) -> Slot {
+        loop {
+            let slots = self.slots_of(mount);
+            // Held by whoever looks next, in turn.
+            if let Ok(share) = slots.load.acquire_owned().await {
+                loop {
+                    let free = slots.waiting.get() == 0;
+                    if let Some(slot) = free.then(|| slots.all.clone().try_acquire_owned().ok()).flatten() {
+                        return (share, slot);
+                    }
+                    glommio::timer::sleep(LOAD_LOOKS_EVERY).await;
+                }
+            }
+        }
+    }
+
     fn start(self: &Rc<Self>, grant: &Rc<Grant>, duties: Vec<(u32, Duty<PageSlice>)>, purpose: Purpose) {
         if duties.is_empty() {
             return;
@@ -149,34 +230,38 @@ impl Fetcher {
         }
     }
 
-    async fn run(
-        &self,
-        grant: &Grant,
-        run: Range<u32>,
-        duties: Vec<Duty<PageSlice>>,
-        permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
-    ) {
-        let mut duties = duties.into_iter();
-        let filled = match permits {
-            Some(_permits) => self.fill(grant, run, &mut duties).await,
+    async fn run(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>, permits: Option<Slot>) {
+        match permits {
+            Some(_permits) => self.run_in_slot(grant, run, duties).await,
             None => match self.slot(grant).await {
-                Ok(_slot) => self.fill(grant, run, &mut duties).await,
-                Err(error) => Err(error),
+                Ok(_slot) => self.run_in_slot(grant, run, duties).await,
+                Err(error) => self.fail(duties.into_iter(), &error),
             },
-        };
-        if let Err(error) = filled {
-            self.view.counters.store_failures.add(1);
-            for duty in duties {
-                duty.land(Err(error.clone()));
-            }
+        }
+    }
+
+    async fn run_in_slot(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>) {
+        let mut duties = duties.into_iter();
+        if let Err(error) = self.fill(grant, run, &mut duties).await {
+            self.fail(duties, &error);
+        }
+    }
+
+    fn fail(&self, duties: std::vec::IntoIter<Duty<PageSlice>>, error: &KindError) {
+        self.view.counters.store_failures.add(1);
+        for duty in duties {
+            duty.land(Err(error.clone()));
         }
     }
 
     /// Waits for its turn among the mount's requests, no longer than the store may stay silent.
     async fn slot(&self, grant: &Grant) -> Result<OwnedSemaphorePermit, KindError> {
         let (asked, pulse) = (Instant::now(), self.gate.pulse(grant.mount));
-        let slot = self.slots_of(grant.mount).all.acquire_owned();
-        match within_moving(|| pulse.until_patiently(asked), slot).await {
+        let slots = self.slots_of(grant.mount);
+        slots.waiting.set(slots.waiting.get() + 1);
+        let slot = within_moving(|| pulse.until_patiently(asked), slots.all.acquire_owned()).await;
+        slots.waiting.set(slots.waiting.get() - 1);
+        match slot {
             Some(Ok(slot)) => Ok(slot),
             Some(Err(_)) => Err(KindError::new(ErrorKind::Closed, "the worker is ending")),
             None => Err(self.gate.too_late(grant, asked)),
@@ -256,6 +341,8 @@ impl Fetcher {
         let fresh = || MountSlots {
             all: Arc::new(Semaphore::new(self.slots_max)),
             ahead: Arc::new(Semaphore::new(self.slots_max / 2)),
+            load: Arc::new(Semaphore::new((self.slots_max - self.slots_max.div_ceil(8)).max(1))),
+            waiting: Rc::default(),
         };
         slots.entry(mount).or_insert_with(fresh).clone()
     }

@@ -131,7 +131,10 @@ impl Service {
                     // A feed that does not come (the master is away) is no reason to refuse immutable bytes.
                     within(until.min(Instant::now() + FEED_WAIT), self.feed.reach(grant.feed_position)).await;
                 }
-                session.tickets.borrow_mut().keep(grant.clone(), now);
+                // What nobody asks for by file is not asked for again without a ticket.
+                if wanted.is_some() {
+                    session.tickets.borrow_mut().keep(grant.clone(), now);
+                }
                 if grant.store_away {
                     self.gate.pulse(grant.mount).told_away(Instant::now());
                 }
@@ -171,10 +174,7 @@ impl Service {
     /// Waits for a page from the store as long as the request has and the mount's deadline allows.
     async fn landed(&self, grant: &Grant, flight: &PageFlight, patience: Patience) -> Result<PageSlice, KindError> {
         let pulse = self.gate.pulse(grant.mount);
-        let end = || match patience.is_load {
-            true => pulse.until_patiently(patience.asked).min(patience.until),
-            false => pulse.until(patience.asked, patience.came).min(patience.until),
-        };
+        let end = || pulse.until(patience.asked, patience.came).min(patience.until);
         within_moving(end, flight.wait()).await.unwrap_or_else(|| Err(self.gate.too_late(grant, patience.asked)))
     }
 }
@@ -188,8 +188,6 @@ struct Patience {
     came: Instant,
     /// The end of its request.
     until: Instant,
-    /// Whether it fills the cache and nobody reads yet.
-    is_load: bool,
 }
 
 impl Patience {
@@ -197,10 +195,6 @@ impl Patience {
     fn new(waited_ms: u32, until: Instant) -> Self {
         let came = Instant::now();
         let asked = came.checked_sub(Duration::from_millis(u64::from(waited_ms))).unwrap_or(came);
-        Self { asked, came, until, is_load: false }
-    }
-
-    fn for_load(until: Instant) -> Self {
-        Self { is_load: true, ..Self::new(0, until) }
+        Self { asked, came, until }
     }
 }

@@ -26,17 +26,27 @@ pub(super) struct Sighting {
     pub(super) is_hot: bool,
 }
 
+/// Why a page on a disk cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lost {
+    /// It went away, or is on its way elsewhere.
+    Gone,
+    /// It was unreadable or not what was written; it is dropped now.
+    Bad,
+}
+
 impl Store {
-    /// The range, or `None` if it cannot be had; then the page was dropped or was already gone.
+    /// The range, checked against its checksums if `verify` says so.
     pub(super) async fn read_disk(
         &self,
         key: &FileKey,
         page: PageIndex,
         range: Range<u32>,
         seen: Sighting,
-    ) -> Option<PageSlice> {
+        verify: bool,
+    ) -> Result<PageSlice, Lost> {
         let directory = self.directories[usize::from(seen.directory)].clone();
-        let location = directory.tables.borrow().locate(key, page, seen.record)?;
+        let location = directory.tables.borrow().locate(key, page, seen.record).ok_or(Lost::Gone)?;
         let page_length = key.page_length(page, self.config.page_bytes);
         let buffer = if seen.is_hot { self.pool.try_page(page_length as usize) } else { None };
         // A hot page is read whole, to be kept.
@@ -47,25 +57,25 @@ impl Store {
         let read = self.read_units(&directory, &location, first, (end - first) as usize, key, page, seen).await;
         if !self.tiers.borrow().is_same(key, page, seen) {
             // Evicted meanwhile, and its place perhaps used by another.
-            return None;
+            return Err(Lost::Gone);
         }
         let bytes = match read {
             Ok(bytes) if bytes.len() >= needed => bytes,
             Ok(_) => {
                 self.corrupt(key, page, &directory, "shorter than it should be");
-                return None;
+                return Err(Lost::Bad);
             }
             Err(error) => {
                 self.read_failed(key, page, &directory, &error);
-                return None;
+                return Err(Lost::Bad);
             }
         };
-        if self.config.verify_reads {
+        if verify {
             let row = match self.row(key, page, &directory, &location, seen).await {
                 Ok(row) => row,
                 Err(error) => {
                     self.read_failed(key, page, &directory, &error);
-                    return None;
+                    return Err(Lost::Bad);
                 }
             };
             let first_unit = (first / UNIT) as usize;
@@ -75,11 +85,11 @@ impl Store {
                     && unit_checksums(&bytes[..needed]).zip(want).all(|(got, want)| got == *want)
             });
             if !self.tiers.borrow().is_same(key, page, seen) {
-                return None;
+                return Err(Lost::Gone);
             }
             if !intact {
                 self.corrupt(key, page, &directory, "fails its checksum");
-                return None;
+                return Err(Lost::Bad);
             }
         }
         if let Some(mut buffer) = buffer {
@@ -91,7 +101,7 @@ impl Store {
             });
         }
         let start = (u64::from(range.start) - first) as usize;
-        Some(self.pool.disk_slice(bytes, start, range.len()))
+        Ok(self.pool.disk_slice(bytes, start, range.len()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]

@@ -2,7 +2,7 @@
 
 use crate::failure::EXIT_CODES;
 use clap::{Args, Parser, Subcommand};
-use forebay_base::Span;
+use forebay_base::{ByteSize, Span};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -43,6 +43,12 @@ pub(crate) enum Command {
     Fs {
         #[command(subcommand)]
         verb: FsVerb,
+    },
+    /// Looks at what the master does in the background, and ends it
+    #[command(after_help = EXIT_CODES)]
+    Job {
+        #[command(subcommand)]
+        verb: JobVerb,
     },
     /// Looks at the cluster
     #[command(after_help = EXIT_CODES)]
@@ -133,14 +139,9 @@ pub(crate) enum FsVerb {
         #[arg(required = true)]
         paths: Vec<String>,
     },
-    /// Fetches files into the cache and reports exactly what happened
-    Load {
-        /// Everything below the directories named
-        #[arg(short = 'R', long)]
-        recursive: bool,
-        #[arg(required = true)]
-        paths: Vec<String>,
-    },
+    /// Fetches files into the cache, as a job of the master, and reports exactly what happened
+    #[command(after_help = "Example:\n  forebay fs load -R --bandwidth 200MiB /data/train")]
+    Load(Load),
     /// Drops files from the cache; the store keeps them
     Free {
         /// Everything below the directories named
@@ -169,6 +170,64 @@ pub(crate) struct Mount {
     pub(crate) path: String,
     /// s3://bucket/prefix or file:///directory
     pub(crate) uri: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Load {
+    /// Everything below the directories named
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Prints the job's number and returns; the job goes on
+    #[arg(long, conflicts_with_all = ["progress", "stop"])]
+    pub(crate) submit: bool,
+    /// Shows a load until it ends: the one of this number or path, else the newest that runs
+    #[arg(long, value_name = "ID|PATH", conflicts_with = "stop")]
+    pub(crate) progress: Option<Option<String>>,
+    /// Ends a load, named in the same way; what is loaded stays
+    #[arg(long, value_name = "ID|PATH")]
+    pub(crate) stop: Option<Option<String>>,
+    /// Most bytes per second from stores, over all workers, e.g. 100MiB
+    #[arg(long, value_name = "SIZE", value_parser = bandwidth)]
+    pub(crate) bandwidth: Option<u64>,
+    /// Reads back from SSD what was loaded and compares it with its checksums; what is wrong is fetched again
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Workers that get each block
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) replicas: u16,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[arg(required_unless_present_any = ["progress", "stop"])]
+    pub(crate) paths: Vec<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum JobVerb {
+    /// Lists the jobs that run
+    #[command(after_help = "Example:\n  forebay job ls --all")]
+    Ls {
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+        /// Those that have ended too, the last 100
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows one job
+    #[command(after_help = "Example:\n  forebay job stat 7 --failures")]
+    Stat {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        /// Each file that failed, and why
+        #[arg(long)]
+        failures: bool,
+        id: u64,
+    },
+    /// Ends a job; what it has done stays
+    #[command(after_help = "Example:\n  forebay job cancel 7")]
+    Cancel { id: u64 },
 }
 
 #[derive(Subcommand, Debug)]
@@ -222,6 +281,11 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
         _ => Err("want key=value".into()),
     }
+}
+
+fn bandwidth(text: &str) -> Result<u64, String> {
+    let bytes = text.trim().trim_end_matches("/s").parse::<ByteSize>()?.0;
+    if bytes == 0 { Err("want more than 0".into()) } else { Ok(bytes) }
 }
 
 fn freshness(text: &str) -> Result<Span, String> {

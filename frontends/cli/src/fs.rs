@@ -24,7 +24,7 @@ pub(crate) async fn run(client: Client, verb: FsVerb) -> Result<(), Failure> {
         }
         FsVerb::Stat { json, path } => stat::stat(&client, &path, json).await,
         FsVerb::Cat { paths } => cat::cat(&client, &paths).await,
-        FsVerb::Load { recursive, paths } => load::load(&client, &paths, recursive).await,
+        FsVerb::Load(load) => load::load(&client, load).await,
         FsVerb::Free { recursive, paths } => free::free(&client, &paths, recursive).await,
     }
 }

@@ -10,6 +10,7 @@ mod connection;
 mod doctor;
 mod failure;
 mod fs;
+mod job;
 mod local;
 mod output;
 mod role;
@@ -49,6 +50,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Fuse(role) => Err(role::exec("fuse", &role.arguments, &source)),
         Command::Detached(detached) => Err(role::exec_detached(&detached)),
         Command::Fs { verb } => connection::run(&source, |client| fs::run(client, verb)),
+        Command::Job { verb } => connection::run(&source, |client| job::run(client, verb)),
         Command::Admin { verb: arguments::AdminVerb::Doctor(arguments) } => doctor::doctor(&arguments, &source),
         Command::Admin { verb: arguments::AdminVerb::Collect(arguments) } => collect::collect(&arguments, &source),
         Command::Admin { verb: arguments::AdminVerb::Report { json } } => {

@@ -11,7 +11,7 @@ use crate::workers::Workers;
 use forebay_base::{ErrorKind, FileId, KindError, Version, WorkerId, limits};
 use forebay_net::Message;
 use forebay_net::message::cluster::{ClusterMap, GetClusterMap};
-use forebay_net::message::data::{CachedBytes, LoadReply};
+use forebay_net::message::data::CachedBytes;
 use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -190,12 +190,6 @@ impl Client {
     #[must_use]
     pub fn open_granted(&self, grant: Arc<Grant>) -> OpenFile {
         OpenFile::new(self.inner.clone(), grant)
-    }
-
-    /// Loads a whole file into the cache, each block at its owner. `progress` gets (fetched, already cached) bytes of
-    /// each step as it ends.
-    pub async fn load(&self, file: &OpenFile, progress: impl FnMut(u64, u64)) -> Result<LoadReply, KindError> {
-        sweep::load(&self.inner, file, progress).await
     }
 
     /// Drops files from the cache of every worker; returns the bytes freed. Needs the role Admin.

@@ -145,7 +145,7 @@ fn deadline(op: Op, rpc_timeout: Duration) -> Duration {
         // The master says after this long how far a listing is.
         Op::ReadDir => (rpc_timeout * 3).max(Duration::from_secs(20)),
         Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve => rpc_timeout * 3,
-        Op::Mount | Op::Unmount => rpc_timeout * 6,
+        Op::Mount | Op::Unmount | Op::SubmitJob => rpc_timeout * 6,
         _ => rpc_timeout,
     }
 }

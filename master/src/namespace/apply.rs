@@ -4,10 +4,11 @@
 //! another one is `Retry` on every replica alike.
 
 use super::command::{Event, TABLE};
+use super::job::JobTable;
 use super::{
     Command, Dentry, Inode, MountRecord, Outcome, Partition, Partitions, Reap, Removal, Step, SyncDirectory, Upsert,
 };
-use forebay_base::{ErrorKind, FileId, PartitionId, placement::partition_of_new_directory};
+use forebay_base::{ErrorKind, FileId, KindError, PartitionId, placement::partition_of_new_directory};
 use forebay_net::message::namespace::{KIND_DIRECTORY, KIND_FILE};
 
 /// Why nothing changed.
@@ -80,12 +81,30 @@ pub(crate) fn apply(partitions: &mut Partitions, count: u16, command: &Command) 
         Command::RemoveMount { mount_id, chain } => remove_mount(&mut touched, *mount_id, chain),
         Command::SyncDirectory(sync) => sync_directory(&mut touched, count, sync),
         Command::Reap(reap_part) => reap(&mut touched, reap_part),
+        Command::PutJob { spec, submitted_by, now_ms } => jobs(&mut touched, |jobs| {
+            let (id, joined) = jobs.put(spec, submitted_by, *now_ms)?;
+            Ok(Outcome::Job { id, joined })
+        }),
+        Command::JobProgress(step) => jobs(&mut touched, |jobs| jobs.step(step).map(|()| NOTHING_DIED)),
+        Command::EndJob { step, state, now_ms } => {
+            jobs(&mut touched, |jobs| jobs.end(step, *state, *now_ms).map(|()| NOTHING_DIED))
+        }
     };
     match result {
         Ok(outcome) => outcome,
         Err(Refusal::Retry) => Outcome::Retry,
         Err(Refusal::Refused(kind, message)) => Outcome::Refused { code: kind.code(), message },
     }
+}
+
+const NOTHING_DIED: Outcome = Outcome::Done { events: Vec::new() };
+
+fn jobs(
+    touched: &mut Touched<'_>,
+    change: impl FnOnce(&mut JobTable) -> Result<Outcome, KindError>,
+) -> Result<Outcome, Refusal> {
+    touched.get(TABLE)?;
+    change(&mut touched.change(TABLE).jobs).map_err(|error| Refusal::Refused(error.kind, error.message))
 }
 
 fn boot(touched: &mut Touched<'_>) -> Result<Outcome, Refusal> {

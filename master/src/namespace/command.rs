@@ -1,6 +1,7 @@
 //! Commands: what the journal holds. A command says which ids it expects to find, and from that follows the set of
 //! partitions it touches (hard case 8); a participant that finds others answers `Retry`, and nothing changes.
 
+use super::{JobSpec, JobStep};
 use forebay_base::{FileId, PartitionId, placement::partition_of_new_directory};
 use forebay_net::message::namespace::KIND_DIRECTORY;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -125,9 +126,29 @@ pub(crate) enum Command {
     SyncDirectory(SyncDirectory),
     /// Removes a part of what no name leads to.
     Reap(Reap),
+    /// A new job, unless the same one runs.
+    PutJob {
+        /// What to do.
+        spec: JobSpec,
+        /// Who asks.
+        submitted_by: String,
+        /// Milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// A running job is further.
+    JobProgress(JobStep),
+    /// A job's last step.
+    EndJob {
+        /// What is left to note.
+        step: JobStep,
+        /// How it ended: a `JOB_` state of the wire.
+        state: u8,
+        /// Milliseconds since 1970.
+        now_ms: u64,
+    },
 }
 
-/// The partition that keeps the mount table and the boot counter, and the root directory.
+/// The partition that keeps the mount table, the jobs and the boot counter, and the root directory.
 pub(crate) const TABLE: PartitionId = PartitionId(0);
 
 impl Command {
@@ -137,7 +158,9 @@ impl Command {
         let home = |id: u64| FileId(id).partition().0;
         let mut set = Vec::new();
         match self {
-            Command::Boot => set.push(TABLE.0),
+            Command::Boot | Command::PutJob { .. } | Command::JobProgress(_) | Command::EndJob { .. } => {
+                set.push(TABLE.0)
+            }
             Command::AddMount { steps, .. } => {
                 set.push(TABLE.0);
                 set.extend(steps.iter().flat_map(|step| [home(step.parent), home(step.id)]));
@@ -191,6 +214,13 @@ pub(crate) enum Outcome {
     },
     /// The mount as it was recorded.
     Mounted(MountRecord),
+    /// A job, new or found running.
+    Job {
+        /// Its number.
+        id: u64,
+        /// It was running already.
+        joined: bool,
+    },
     /// How many times a master has started.
     Booted {
         /// From 1.

@@ -4,6 +4,7 @@
 //! that a cut is exactly the rows that changed since the last one.
 
 use super::command::MountRecord;
+use super::job::{FAILURE, JOB, JobTable};
 use super::{Dentry, Inode};
 use forebay_base::{FileId, Incarnation, PartitionId, Version};
 use forebay_net::message::Wire;
@@ -58,6 +59,7 @@ pub(crate) struct Partition {
     pub(super) boot: u64,
     orphans: BTreeSet<FileId>,
     pub(super) mounts: BTreeMap<u32, MountRecord>,
+    pub(super) jobs: JobTable,
     inodes: HashMap<FileId, Inode>,
     entries: HashMap<FileId, BTreeMap<Box<[u8]>, Dentry>>,
     dirty: Dirty,
@@ -68,6 +70,7 @@ impl PartialEq for Partition {
     fn eq(&self, other: &Self) -> bool {
         self.head() == other.head()
             && (self.id, self.incarnation, self.count) == (other.id, other.incarnation, other.count)
+            && self.jobs == other.jobs
             && self.inodes == other.inodes
             && self.entries == other.entries
     }
@@ -92,6 +95,7 @@ impl Partition {
             boot: 0,
             orphans: BTreeSet::new(),
             mounts: BTreeMap::new(),
+            jobs: JobTable::default(),
             inodes: HashMap::new(),
             entries: HashMap::new(),
             dirty: Dirty { head: true, ..Dirty::default() },
@@ -165,6 +169,11 @@ impl Partition {
     /// The mount table; empty in every partition but the first.
     pub(crate) fn mounts(&self) -> impl Iterator<Item = &MountRecord> {
         self.mounts.values()
+    }
+
+    /// The jobs; none in every partition but the first.
+    pub(crate) fn jobs(&self) -> &JobTable {
+        &self.jobs
     }
 
     /// The id that the next new inode here will get.
@@ -288,6 +297,7 @@ impl Partition {
             });
             rows.push((key, value));
         }
+        rows.extend(self.jobs.take_dirty(self.id.0));
         rows
     }
 
@@ -325,6 +335,7 @@ impl Partition {
                 let entry = Dentry { file_id: FileId(u64::from_le_bytes(*bytes)), kind: *kind };
                 partition.entries.entry(id()?).or_default().insert(rest[8..].into(), entry);
             }
+            JOB | FAILURE => partition.jobs.restore_row(*kind, rest, value).map_err(wrong)?,
             other => return Err(wrong(format!("unknown kind {other}"))),
         }
         Ok(())
@@ -333,5 +344,6 @@ impl Partition {
     /// After the last `restore_row`: what is in RocksDB is not dirty.
     pub(crate) fn restored(&mut self) {
         self.dirty = Dirty::default();
+        self.jobs.restored();
     }
 }

@@ -34,7 +34,13 @@ impl Tree {
         Ok(opened.collect())
     }
 
-    fn ticket(&self, found: &Found, version: u64, valid: u64, position: u64) -> Result<(Attr, Vec<u8>), KindError> {
+    pub(super) fn ticket(
+        &self,
+        found: &Found,
+        version: u64,
+        valid: u64,
+        position: u64,
+    ) -> Result<(Attr, Vec<u8>), KindError> {
         if found.inode.is_directory() {
             return Err(KindError::new(ErrorKind::IsADirectory, format!("file {} is a directory", found.id)));
         }

@@ -59,24 +59,48 @@ pub struct ReadReply {
 }
 message!(Read => ReadReply);
 
-/// Fetches a range into the cache. Answered when all of it is held.
+/// One range to load.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Load {
+pub struct LoadItem {
     /// The signed ticket.
     pub ticket: Vec<u8>,
     /// First byte.
     pub offset: u64,
-    /// Bytes.
+    /// Bytes; what lies behind the end of the file does not count.
     pub length: u64,
 }
 
-/// Answers `Load`.
+/// Fetches ranges into the cache, behind everything that readers wait for. Answered when all is held or has failed.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct LoadReply {
+pub struct Load {
+    /// At most `limits::BATCH_MAX`.
+    pub items: Vec<LoadItem>,
+    /// Wait until the pages are on SSD, read each one back and compare it with its checksums.
+    pub verify: bool,
+}
+
+/// What became of one item. Pages count whole.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct LoadResult {
+    /// 0 or an `ErrorKind` code.
+    pub status: u16,
     /// Bytes fetched from the store by this call.
     pub fetched_bytes: u64,
-    /// Bytes that were there already.
+    /// Bytes that were there already, or that somebody else fetched meanwhile.
     pub cached_bytes: u64,
+    /// Bytes read back from SSD that match their checksums.
+    pub verified_bytes: u64,
+    /// Pages that did not match, or could not be read, and were fetched again.
+    pub corrupt_pages: u32,
+    /// What was wrong, else empty.
+    pub message: String,
+}
+
+/// Answers `Load`, in the order asked.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LoadReply {
+    /// One per item.
+    pub results: Vec<LoadResult>,
 }
 message!(Load => LoadReply);
 

@@ -1,51 +1,75 @@
-//! `Load`: fetches a range into the cache and answers when all of it is held.
+//! `Load`: fetches ranges into the cache behind everything that readers wait for, and answers when all of it is held or
+//! has failed. Each item gets its own status.
 
-use super::{Patience, Service, Session};
+use super::{Service, Session, check_batch};
 use crate::plan;
 use crate::tickets::Grant;
-use forebay_base::KindError;
-use forebay_net::message::data::{Load, LoadReply};
+use forebay_base::{KindError, PageIndex};
+use forebay_engine::PageCheck;
+use forebay_net::message::data::{Load, LoadItem, LoadReply, LoadResult};
 use forebay_net::transport::glommio::ShardReply;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Requests of one load that are under way together.
-const RUNS_UNDER_WAY: usize = 4;
+/// Items of one request that are under way together; what the store sees is bounded by the fetcher.
+const ITEMS_UNDER_WAY: usize = 64;
+/// Pages of one request that are read back together.
+const CHECKS_UNDER_WAY: usize = 4;
+
+/// An item that is on its way.
+struct Loading {
+    grant: Rc<Grant>,
+    pages: Range<u32>,
+    result: LoadResult,
+}
 
 impl Service {
     pub(super) async fn load(&self, session: &Session, request: Load, until: Instant) -> Result<ShardReply, KindError> {
-        let grant = self.grant(session, None, &request.ticket, until).await?;
-        self.check_owner(grant.key.file_id)?;
-        let range = plan::clamp(request.offset, request.length, grant.key.size_bytes);
-        let pages = plan::pages_of(&range, self.page_bytes);
-        let step = plan::RUN_PAGES_MAX;
-        let runs = pages.clone().step_by(step as usize).map(|first| first..(first + step).min(pages.end));
-        let counted: Vec<LoadReply> = stream::iter(runs)
-            .map(|run| self.load_run(&grant, run, until))
-            .buffer_unordered(RUNS_UNDER_WAY)
-            .try_collect()
-            .await?;
-        let total = counted.iter().fold(LoadReply { fetched_bytes: 0, cached_bytes: 0 }, |sum, run| LoadReply {
-            fetched_bytes: sum.fetched_bytes + run.fetched_bytes,
-            cached_bytes: sum.cached_bytes + run.cached_bytes,
+        check_batch(request.items.len())?;
+        let items = stream::iter(request.items).map(|item| self.load_item(session, item, until));
+        let mut loaded: Vec<Result<Loading, KindError>> = items.buffered(ITEMS_UNDER_WAY).collect().await;
+        if request.verify && loaded.iter().any(Result::is_ok) {
+            self.engine.flush().await;
+            let checks = loaded.into_iter().map(|item| self.verify_item(item, until));
+            loaded = stream::iter(checks).buffered(CHECKS_UNDER_WAY).collect().await;
+        }
+        let results = loaded.into_iter().map(|item| match item {
+            Ok(item) => item.result,
+            Err(error) => LoadResult { status: error.kind.code(), message: error.message, ..LoadResult::default() },
         });
-        Ok(ShardReply::of(&total))
+        Ok(ShardReply::of(&LoadReply { results: results.collect() }))
     }
 
-    async fn load_run(&self, grant: &Rc<Grant>, run: Range<u32>, until: Instant) -> Result<LoadReply, KindError> {
-        let bytes_of = |page: u32| {
-            let bytes = plan::bytes_of_page(page, self.page_bytes, grant.key.size_bytes);
-            bytes.end - bytes.start
-        };
-        let all: u64 = run.clone().map(bytes_of).sum();
-        let mut fetched_bytes = 0;
-        let patience = Patience::for_load(until);
-        for (page, flight, started_here) in self.fetcher.demand(grant, run) {
-            self.landed(grant, &flight, patience).await?;
-            fetched_bytes += if started_here { bytes_of(page) } else { 0 };
+    async fn load_item(&self, session: &Session, item: LoadItem, until: Instant) -> Result<Loading, KindError> {
+        let grant = self.grant(session, None, &item.ticket, until).await?;
+        self.check_owner(grant.key.file_id)?;
+        let range = plan::clamp(item.offset, item.length, grant.key.size_bytes);
+        let pages = plan::pages_of(&range, self.page_bytes);
+        let all: u64 = pages.clone().map(|page| self.bytes_of(&grant, page)).sum();
+        let fetched_bytes = self.fetcher.load(&grant, pages.clone(), until).await?;
+        let result = LoadResult { fetched_bytes, cached_bytes: all - fetched_bytes, ..LoadResult::default() };
+        Ok(Loading { grant, pages, result })
+    }
+
+    async fn verify_item(&self, item: Result<Loading, KindError>, until: Instant) -> Result<Loading, KindError> {
+        let mut item = item?;
+        for page in item.pages.clone() {
+            match self.engine.check_page(&item.grant.key, PageIndex(page)).await {
+                PageCheck::Intact => item.result.verified_bytes += self.bytes_of(&item.grant, page),
+                PageCheck::InMemory => {}
+                found => {
+                    item.result.corrupt_pages += u32::from(found == PageCheck::Bad);
+                    self.fetcher.load(&item.grant, page..page + 1, until).await?;
+                }
+            }
         }
-        Ok(LoadReply { fetched_bytes, cached_bytes: all - fetched_bytes })
+        Ok(item)
+    }
+
+    fn bytes_of(&self, grant: &Grant, page: u32) -> u64 {
+        let bytes = plan::bytes_of_page(page, self.page_bytes, grant.key.size_bytes);
+        bytes.end - bytes.start
     }
 }

@@ -3,7 +3,7 @@
 use crate::bucket::{Bucket, Mood};
 use crate::cluster::{Cluster, TestFile, WAIT, pattern};
 use forebay_base::ErrorKind;
-use forebay_net::message::data::{CacheStatus, Load, Read};
+use forebay_net::message::data::{CacheStatus, Load, LoadItem, Read};
 use forebay_net::message::handshake::Role;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,9 @@ async fn long_reads_are_few_requests_and_each_byte_comes_once() {
     let client = cluster.client(Role::Frontend).await;
     let size = 20 * PAGE + 999;
     let file = object(&cluster, &bucket, 1, 1, "a/big", &pattern(1, size)).await;
-    let load = Load { ticket: cluster.signed(&file.ticket), offset: 0, length: u64::MAX };
-    let reply = client.core_of(1).call(&load, WAIT).await.unwrap();
+    let item = LoadItem { ticket: cluster.signed(&file.ticket), offset: 0, length: u64::MAX };
+    let load = Load { items: vec![item], verify: false };
+    let reply = client.core_of(1).call(&load, WAIT).await.unwrap().results.remove(0);
     assert_eq!((reply.fetched_bytes, reply.cached_bytes), (size as u64, 0));
     client.compare(&cluster, &file, 900_000).await;
     let gets = bucket.gets();
@@ -53,10 +54,11 @@ async fn a_replaced_object_is_stale_and_a_cut_answer_leaves_only_whole_pages() {
     let error = client.read_one(old.item(&cluster, PAGE as u64, 1000)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Stale, "{error}");
     bucket.set_mood(Mood::Short);
-    let load = Load { ticket: cluster.signed(&new.ticket), offset: 0, length: u64::MAX };
-    let error = client.core_of(2).call(&load, WAIT).await.unwrap_err();
-    assert!([ErrorKind::Unavailable, ErrorKind::Corrupt].contains(&error.kind), "{error}");
-    assert!(error.message.contains("s3://bucket"), "{error}");
+    let item = LoadItem { ticket: cluster.signed(&new.ticket), offset: 0, length: u64::MAX };
+    let load = Load { items: vec![item], verify: false };
+    let failed = client.core_of(2).call(&load, WAIT).await.unwrap().results.remove(0);
+    assert!([ErrorKind::Unavailable.code(), ErrorKind::Corrupt.code()].contains(&failed.status), "{failed:?}");
+    assert!(failed.message.contains("s3://bucket"), "{failed:?}");
     let status = client.core_of(2).call(&CacheStatus { files: vec![(2, 2)] }, WAIT).await.unwrap().files[0];
     assert_eq!(status.any_bytes, PAGE as u64, "only what arrived whole is kept");
     bucket.set_mood(Mood::Well);

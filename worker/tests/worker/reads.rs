@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, open_store, pattern, write_old};
 use forebay_base::{ErrorKind, unix_now_ms};
-use forebay_net::message::data::{CacheStatus, Evict, Load, Read, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
+use forebay_net::message::data::{CacheStatus, Evict, Load, LoadItem, Read, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
 use forebay_net::message::handshake::Role;
 use forebay_net::ticket::Ticket;
 use std::time::Duration;
@@ -243,15 +243,25 @@ async fn load_status_and_evict() {
     let file = cluster.file(60, 1, "big", &pattern(6, size)).await;
     let core = admin.core_of(60);
     let wait = Duration::from_secs(10);
-    let load = |offset: usize, length: usize| Load {
-        ticket: cluster.signed(&file.ticket),
+    let ticket = cluster.signed(&file.ticket);
+    let item = |offset: usize, length: usize| LoadItem {
+        ticket: ticket.clone(),
         offset: offset as u64,
         length: length as u64,
     };
-    let reply = core.call(&load(2 * PAGE, PAGE), wait).await.unwrap();
-    assert_eq!((reply.fetched_bytes, reply.cached_bytes), (PAGE as u64, 0));
-    let reply = core.call(&load(0, usize::MAX), wait).await.unwrap();
-    assert_eq!((reply.fetched_bytes, reply.cached_bytes), ((size - PAGE) as u64, PAGE as u64));
+    let load = Load { items: vec![item(2 * PAGE, PAGE), item(2 * PAGE, 1)], verify: false };
+    let results = core.call(&load, wait).await.unwrap().results;
+    let fetched: u64 = results.iter().map(|result| result.fetched_bytes).sum();
+    let cached: u64 = results.iter().map(|result| result.cached_bytes).sum();
+    assert_eq!((fetched, cached), (PAGE as u64, PAGE as u64), "one fetch for both: {results:?}");
+    let mut forged = item(0, 1);
+    forged.ticket[70] ^= 1;
+    let load = Load { items: vec![item(0, usize::MAX), forged, item(size, 5)], verify: true };
+    let results = core.call(&load, wait).await.unwrap().results;
+    assert_eq!((results[0].fetched_bytes, results[0].cached_bytes), ((size - PAGE) as u64, PAGE as u64));
+    assert_eq!((results[0].verified_bytes, results[0].corrupt_pages), (size as u64, 0), "{results:?}");
+    assert_eq!(results[1].status, ErrorKind::TicketRequired.code());
+    assert_eq!((results[2].status, results[2].fetched_bytes, results[2].cached_bytes), (0, 0, 0));
     let status = core.call(&CacheStatus { files: vec![(60, 1)] }, wait).await.unwrap().files[0];
     assert_eq!(status.any_bytes, size as u64);
     // The store is not needed any more.

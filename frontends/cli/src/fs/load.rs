@@ -1,144 +1,171 @@
-//! `fs load`: fetches files into the cache, several at once, and says exactly what became of each.
+//! `fs load`: submits a job and watches it; or only submits it, shows it, ends it.
 //!
-//! Invariant: a file counts as loaded only when its `load` answered without an error; the exit code is 1 if any did not.
+//! Invariant: the job does not depend on whoever watches: an interrupt leaves it running and says how to look again.
 
 use super::progress::Progress;
-use super::walk::{Met, Walk, resolve};
+use crate::arguments::Load;
 use crate::failure::Failure;
+use crate::job;
 use crate::output::{self, printable};
-use forebay_base::{ByteSize, FileId, KindError, Version};
+use forebay_base::{ByteSize, ErrorKind, KindError};
 use forebay_client::Client;
-use forebay_client::message::namespace::{Attr, KIND_DIRECTORY};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use std::time::Instant;
+use forebay_client::message::job::{JOB_CANCELLED, JOB_DONE, JOB_LOAD, JOB_RUNNING, JobInfo, JobSpec, SubmitJob};
+use serde_json::json;
+use std::time::{Duration, Instant};
 
-const FILES_IN_FLIGHT: usize = 16;
+/// First and longest wait between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_millis(250);
+/// A master that is away for so long is given up; the job may go on.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What became of all files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Tally {
-    files: u64,
-    failed: u64,
-    fetched_bytes: u64,
-    cached_bytes: u64,
-}
-
-impl Tally {
-    fn text(&self, seconds: f64) -> String {
-        let speed = if seconds > 0.0 { self.fetched_bytes as f64 / seconds } else { 0.0 };
-        format!(
-            "{} files loaded, {} failed; {} bytes ({}) fetched, {} bytes ({}) cached already; {seconds:.1} s, {}/s fetched",
-            self.files,
-            self.failed,
-            self.fetched_bytes,
-            ByteSize(self.fetched_bytes),
-            self.cached_bytes,
-            ByteSize(self.cached_bytes),
-            ByteSize(speed as u64)
-        )
+/// Runs the verb.
+pub(crate) async fn load(client: &Client, load: Load) -> Result<(), Failure> {
+    let target = |given: Option<String>| given.or_else(|| load.paths.first().cloned());
+    if let Some(given) = load.progress.clone() {
+        return match job::find(client, "fs load", target(given).as_deref()).await? {
+            Some(job) => watch(client, job.job_id, load.json).await,
+            None => output::line("no load runs"),
+        };
     }
-}
-
-/// Loads files and, with `recursive`, trees.
-pub(crate) async fn load(client: &Client, paths: &[String], recursive: bool) -> Result<(), Failure> {
-    let mut roots = Vec::with_capacity(paths.len());
-    for path in paths {
-        let attr = resolve(client, "fs load", path).await?;
-        if attr.kind == KIND_DIRECTORY && !recursive {
-            return Err(Failure::usage(format!("fs load: {path}: is a directory: give -R for all below it")));
+    if let Some(given) = load.stop.clone() {
+        let job = job::find(client, "fs load", target(given).as_deref()).await?;
+        let Some(job) = job.filter(|job| job.state == JOB_RUNNING) else { return output::line("no load runs") };
+        return job::cancel(client, job.job_id).await;
+    }
+    for path in &load.paths {
+        if !path.starts_with('/') {
+            let message = format!("fs load: {path}: want an absolute path in the namespace, such as /data/x");
+            return Err(Failure::usage(message));
         }
-        roots.push((path.as_bytes().to_vec(), attr));
     }
+    let spec = JobSpec {
+        kind: JOB_LOAD,
+        paths: load.paths.iter().map(|path| trimmed(path).to_string()).collect(),
+        recursive: load.recursive,
+        verify: load.verify,
+        bandwidth_bytes: load.bandwidth.unwrap_or(0),
+        replicas: load.replicas,
+    };
+    let what = if let [path] = &load.paths[..] { path.clone() } else { format!("{} paths", load.paths.len()) };
+    let request = SubmitJob { spec, submitted_by: who() };
+    let reply = client.master(&request).await.map_err(|error| Failure::of("fs load", &what, &error))?;
+    if load.submit {
+        return output::line(&match (load.json, reply.joined) {
+            (true, joined) => json!({ "job_id": reply.job_id, "joined": joined }).to_string(),
+            (_, false) => format!("job {}", reply.job_id),
+            (_, true) => format!("job {}, which does the same already", reply.job_id),
+        });
+    }
+    if reply.joined {
+        eprintln!("forebay: fs load: job {} does the same already: waiting for it", reply.job_id);
+    }
+    watch(client, reply.job_id, load.json).await
+}
+
+/// A path without a slash at its end.
+fn trimmed(path: &str) -> &str {
+    let short = path.trim_end_matches('/');
+    if short.is_empty() { "/" } else { short }
+}
+
+/// `user@host`, for people.
+fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{user}@{}", host.trim())
+}
+
+/// Shows a job until it ends; its report and its failures then.
+async fn watch(client: &Client, id: u64, json: bool) -> Result<(), Failure> {
     let progress = Progress::new();
     let began = Instant::now();
-    // The total that the bar shows comes from a walk of its own, ahead of the one that loads: it keeps nothing.
-    let counting = async {
-        if progress.is_shown() {
-            count(client, &roots, &progress).await;
+    let waited = tokio::select! {
+        ended = until_ended(client, id, &progress) => ended,
+        _ = tokio::signal::ctrl_c() => {
+            progress.finish();
+            return Err(Failure::failed(format!(
+                "fs load: interrupted; job {id} goes on: forebay job stat {id} shows it, forebay job cancel {id} ends it"
+            )));
         }
     };
-    let (tally, ()) = tokio::join!(load_all(client, &roots, &progress), counting);
     progress.finish();
-    output::line(&tally.text(began.elapsed().as_secs_f64()))?;
-    match tally.failed {
-        0 => Ok(()),
-        failed => Err(Failure::failed(format!("fs load: {failed} failed: each is named above"))),
+    let job = waited.map_err(|error| Failure::of("fs load", &format!("job {id}"), &error))?;
+    let failures = job::failures(client, &job).await?;
+    if json {
+        output::line(&job::as_json(&job, Some(&failures)).to_string())?;
+    } else {
+        output::line(&report(&job, began.elapsed().as_secs_f64()))?;
+    }
+    let mut said = String::new();
+    for failure in &failures {
+        said.push_str(&format!("fs load: {}: {}\n", printable(&failure.path), failure.reason));
+    }
+    let named = failures.len() as u64;
+    if job.tally.failed > named {
+        said.push_str(&format!("fs load: {} more failed, which are not kept by name\n", job.tally.failed - named));
+    }
+    match job.state {
+        JOB_DONE => Ok(()),
+        JOB_CANCELLED => Err(Failure::failed(format!("{said}fs load: job {id} was cancelled"))),
+        _ if job.tally.failed > 0 => {
+            Err(Failure::failed(format!("{said}fs load: {} failed: each is named above", job.tally.failed)))
+        }
+        _ => Err(Failure::failed(format!("fs load: job {id} was given up: {}", job.last_error))),
     }
 }
 
-async fn count(client: &Client, roots: &[(Vec<u8>, Attr)], progress: &Progress) {
-    for (path, attr) in roots {
-        if attr.kind != KIND_DIRECTORY {
-            progress.add_file(attr.size);
-            continue;
-        }
-        let mut walk = Walk::below(client, path, attr, true);
-        while let Some(met) = walk.next().await {
-            if let Met::Entry(_, attr) = met
-                && attr.kind != KIND_DIRECTORY
-            {
-                progress.add_file(attr.size);
-            }
-        }
-    }
-}
-
-async fn load_all(client: &Client, roots: &[(Vec<u8>, Attr)], progress: &Progress) -> Tally {
-    let mut tally = Tally::default();
-    let mut in_flight = FuturesUnordered::new();
-    for (path, attr) in roots {
-        if attr.kind != KIND_DIRECTORY {
-            in_flight.push(load_one(client, path.clone(), attr.clone(), progress));
-        } else {
-            let mut walk = Walk::below(client, path, attr, true);
-            while let Some(met) = walk.next().await {
-                match met {
-                    Met::Entry(path, attr) if attr.kind != KIND_DIRECTORY => {
-                        in_flight.push(load_one(client, path, attr, progress));
-                    }
-                    Met::Entry(..) => {}
-                    Met::Failed(path, error) => end(&mut tally, (path, Err(error)), progress),
-                }
-                while in_flight.len() >= FILES_IN_FLIGHT {
-                    if let Some(ended) = in_flight.next().await {
-                        end(&mut tally, ended, progress);
-                    }
+/// Looks again and again, and bears with a master that is away for a while.
+async fn until_ended(client: &Client, id: u64, progress: &Progress) -> Result<JobInfo, KindError> {
+    let mut wait = LOOK;
+    let mut away: Option<Instant> = None;
+    loop {
+        match job::status(client, id, 0, 0).await {
+            Ok(reply) => {
+                away = None;
+                let (job, tally) = (&reply.job, &reply.job.tally);
+                let total = job.found_all.then_some((job.found_files, job.found_bytes));
+                progress.show(tally.files + tally.failed, tally.fetched_bytes + tally.cached_bytes, total);
+                if reply.job.state != JOB_RUNNING {
+                    return Ok(reply.job);
                 }
             }
+            Err(error) if error.kind == ErrorKind::Unavailable || error.kind == ErrorKind::NotLeader => {
+                if away.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
         }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 3 / 2).min(LOOK_MAX);
     }
-    while let Some(ended) = in_flight.next().await {
-        end(&mut tally, ended, progress);
-    }
-    tally
 }
 
-type Ended = (Vec<u8>, Result<(u64, u64), KindError>);
-
-async fn load_one(client: &Client, path: Vec<u8>, attr: Attr, progress: &Progress) -> Ended {
-    let work = async {
-        let file = client.open(FileId(attr.file_id), Version(attr.version)).await?;
-        let reply = client.load(&file, |fetched, cached| progress.add_bytes(fetched + cached)).await?;
-        Ok((reply.fetched_bytes, reply.cached_bytes))
-    };
-    let outcome = work.await;
-    progress.end_file();
-    (path, outcome)
-}
-
-fn end(tally: &mut Tally, (path, outcome): Ended, progress: &Progress) {
-    match outcome {
-        Ok((fetched, cached)) => {
-            tally.files += 1;
-            tally.fetched_bytes += fetched;
-            tally.cached_bytes += cached;
-        }
-        Err(error) => {
-            tally.failed += 1;
-            progress.complain(&format!("fs load: {}: {}", printable(&path), error.message));
-        }
+/// What became of it, exactly.
+fn report(job: &JobInfo, seconds: f64) -> String {
+    let tally = &job.tally;
+    let speed = if seconds > 0.0 { tally.fetched_bytes as f64 / seconds } else { 0.0 };
+    let mut text = format!(
+        "{} files loaded, {} failed; {} bytes ({}) fetched, {} bytes ({}) cached already; {seconds:.1} s, {}/s fetched",
+        tally.files,
+        tally.failed,
+        tally.fetched_bytes,
+        ByteSize(tally.fetched_bytes),
+        tally.cached_bytes,
+        ByteSize(tally.cached_bytes),
+        ByteSize(speed as u64)
+    );
+    if job.spec.verify {
+        text.push_str(&format!(
+            "; {} bytes ({}) verified on SSD, {} pages were wrong and fetched again",
+            tally.verified_bytes,
+            ByteSize(tally.verified_bytes),
+            tally.corrupt_pages
+        ));
     }
+    text
 }
 
 #[cfg(test)]
@@ -146,13 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_counted_once() {
-        let progress = Progress::new();
-        let mut tally = Tally::default();
-        end(&mut tally, (b"/a".to_vec(), Ok((10, 5))), &progress);
-        let failed = KindError::new(forebay_base::ErrorKind::Unavailable, "the store is away");
-        end(&mut tally, (b"/b".to_vec(), Err(failed)), &progress);
-        assert_eq!(tally, Tally { files: 1, failed: 1, fetched_bytes: 10, cached_bytes: 5 });
-        assert!(tally.text(1.0).starts_with("1 files loaded, 1 failed; 10 bytes (10B) fetched"));
+    fn slashes_at_the_end_do_not_matter() {
+        assert_eq!((trimmed("/a/b//"), trimmed("/"), trimmed("/a")), ("/a/b", "/", "/a"));
     }
 }

@@ -1,0 +1,92 @@
+//! What a job asks of the tree: names in pages, listings that are waited for as long as they take, and tickets without
+//! a look at the store for each file. Runs on the serving runtime.
+//!
+//! A job lists each directory once. What changes behind it is noticed by the worker, whose read is conditional; the
+//! job then looks again.
+
+use super::{Found, Tree, live};
+use crate::flights::FlightKey;
+use crate::namespace::Partition;
+use forebay_base::{ErrorKind, FileId, KindError};
+use forebay_net::message::namespace::{Attr, KIND_DIRECTORY};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A name, and what a job needs of what it leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: Vec<u8>,
+    pub(crate) id: FileId,
+    pub(crate) is_directory: bool,
+    pub(crate) size: u64,
+}
+
+impl Tree {
+    /// Waits until all names of a directory are known: as its mount's freshness wants it, or from a listing that began
+    /// after `since`. A listing may take long; the store's own deadlines end it.
+    pub(crate) async fn list_for_job(self: &Arc<Self>, id: FileId, since: Instant) -> Result<(), KindError> {
+        let found = self.directory(id).await?;
+        if found.inode.mount_id == 0 {
+            return Ok(());
+        }
+        let mount = self.mount_of(&found)?;
+        let listed = self.freshness.listed(id);
+        if listed.is_some_and(|at| at >= since)
+            || mount.bound.valid_ms(listed, found.inode.listed, Instant::now()).is_some()
+        {
+            return Ok(());
+        }
+        mount.may_ask()?;
+        let (tree, at) = (Arc::clone(self), Arc::clone(&mount));
+        let flight = self.flights.join(FlightKey::Listing(id), move |steps| tree.sync_listing(at, id, steps));
+        flight.landed().await.map(drop)
+    }
+
+    /// Names of a directory behind `after`, as they are known, and whether these were the last.
+    pub(crate) async fn names_for_job(
+        &self,
+        directory: FileId,
+        after: &[u8],
+        names_max: usize,
+    ) -> Result<(Vec<Named>, bool), KindError> {
+        let after = after.to_vec();
+        let look = move |partition: &Partition| {
+            live(partition, directory)?;
+            let mut looked = 0;
+            let names = partition.entries_after(directory, &after).take(names_max).inspect(|_| looked += 1);
+            let names: Vec<Named> = names
+                .filter_map(|(name, entry)| {
+                    let is_directory = entry.kind == KIND_DIRECTORY;
+                    let size = if is_directory { 0 } else { partition.inode(entry.file_id)?.size };
+                    Some(Named { name: name.to_vec(), id: entry.file_id, is_directory, size })
+                })
+                .collect();
+            Some((names, looked < names_max))
+        };
+        let found = self.cores.read(directory.partition(), look).await?;
+        found.ok_or_else(|| {
+            KindError::new(ErrorKind::NotFound, format!("directory {directory} does not exist any more"))
+        })
+    }
+
+    /// Tickets for files as they are known: (size, ticket) of each.
+    pub(crate) async fn tickets_for_job(
+        &self,
+        ids: &[FileId],
+    ) -> Result<Vec<Result<(u64, Vec<u8>), KindError>>, KindError> {
+        let position = self.feed.position();
+        let found = self.inodes(ids).await?;
+        let ticket = |found: Option<Found>| {
+            let found = found.ok_or_else(|| KindError::new(ErrorKind::Stale, "it does not exist any more"))?;
+            let (attr, ticket) = self.ticket(&found, 0, 0, position)?;
+            Ok((attr.size, ticket))
+        };
+        Ok(found.into_iter().map(ticket).collect())
+    }
+
+    /// A file after a look at its store that begins now.
+    pub(crate) async fn recheck_for_job(self: &Arc<Self>, id: FileId) -> Result<Attr, KindError> {
+        let attr = self.recheck(&[id]).await?.into_iter().next();
+        attr.unwrap_or_else(|| Err(KindError::new(ErrorKind::Internal, "no answer for a file")))
+    }
+}
