@@ -31,13 +31,16 @@ fix: ## format and apply what clippy can fix
 	cargo fmt --all
 	cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
 
-bench: ## microbenchmarks
-	@echo "bench: there are no microbenchmarks yet; make perf measures through the mount" >&2; exit 1
-
-perf: ## first figures: warm reads through the mount beside the raw file system
+bench: ## microbenchmarks, then the in-process load on namespace and engine
 	@deploy/install.sh --tests
-	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
-	perf/first_figures.sh
+	cargo bench --locked -p forebay-benches
+	cargo run --release --locked -p forebay-benches -- namespace
+	cargo run --release --locked -p forebay-benches -- engine
+
+perf: ## Forebay beside the limit and its peers, into perf/out/report.md; QUICK=1 ends in five minutes; PERF="--rigs ..."
+	@deploy/install.sh --perf
+	cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse -p forebay-perf
+	"$(BIN)/forebay-perf" run $(if $(QUICK),--quick) $(PERF)
 
 dist: ## a release tarball in dist/, with its checksum
 	@deploy/install.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building (and, with --tests, testing) Forebay needs and this machine lacks. Does nothing when all is there.
+# Installs what building (and, with --tests or --perf, testing and measuring) Forebay needs and this machine lacks. Does nothing when all is there.
 set -euo pipefail
 
 packages=(build-essential clang fuse3 libclang-dev librocksdb-dev pkg-config)
@@ -7,7 +7,9 @@ with_tests=false
 case "${1:-}" in
   "") ;;
   --tests) with_tests=true; packages+=(fio python3 xfsprogs) ;;
-  *) echo "install.sh: got $1, want nothing or --tests" >&2; exit 2 ;;
+  --perf) with_tests=true; packages+=(fio libfuse2 maven python3 rclone s3fs xfsprogs)
+    command -v java >/dev/null || packages+=(default-jre-headless) ;;
+  *) echo "install.sh: got $1, want nothing, --tests or --perf" >&2; exit 2 ;;
 esac
 
 if ! command -v cargo >/dev/null && [ -r "$HOME/.cargo/env" ]; then

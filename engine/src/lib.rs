@@ -3,6 +3,8 @@
 //! Owned by one core and never sent to another: everything here is `!Send` and runs inside a glommio executor. The store
 //! knows no path and no network. It serves right bytes or a miss: what fails a check, whatever the reason, is a miss.
 
+#[doc(hidden)]
+pub mod bench;
 mod config;
 mod directory;
 mod disk;

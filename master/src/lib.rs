@@ -3,6 +3,8 @@
 //! Threads: `namespace-N` own the partitions, `raft` and `journal-sync` the journal, `store` talks to under stores,
 //! `master` serves calls. They pass messages; no lock is held over I/O.
 
+#[doc(hidden)]
+pub mod bench;
 mod console;
 mod cores;
 mod error;

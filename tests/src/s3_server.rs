@@ -48,6 +48,18 @@ impl S3Server {
         self.process = Some(process);
     }
 
+    /// Its process id; 0 while it is killed.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    /// Where a bucket's objects lie as plain files.
+    #[must_use]
+    pub fn folder_of(&self, bucket: &str) -> PathBuf {
+        self.data.join(bucket)
+    }
+
     /// `host:port`.
     #[must_use]
     pub fn address(&self) -> String {

@@ -81,6 +81,11 @@ impl BlockHeader {
         }
         Some(BlockHeader { key, block, pages })
     }
+
+    /// Whether the sector is intact, in place.
+    pub(crate) fn check(sector: &[u8]) -> bool {
+        decode::<ArchivedRaw>(sector).is_some_and(|raw| raw.magic == MAGIC)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,100 @@
+//! `forebay-load`: two targets that no microbenchmark can show, measured in one process beside the limit of this very
+//! disk. Prints ratios; asserts no time.
+
+mod engine_reads;
+mod namespace_rates;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "in-process load on the namespace and on one core's engine")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// A directory on the disk to use [default: the temporary directory]
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Interleaved rounds
+    #[arg(long, global = true, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, global = true, default_value_t = 3)]
+    seconds: u64,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Lookups, and durable creates, by 256 clients; the fdatasync of the same disk beside them
+    Namespace {
+        /// Clients at once
+        #[arg(long, default_value_t = 256)]
+        clients: usize,
+    },
+    /// 128 KiB random reads at depth 32 by one core, interleaved with fio on the same file
+    Engine {
+        /// Size of the file
+        #[arg(long, default_value_t = 1024)]
+        mib: u32,
+        /// Reads at once
+        #[arg(long, default_value_t = 32)]
+        depth: usize,
+        /// Bytes of a read
+        #[arg(long, default_value_t = 128)]
+        kib: u32,
+    },
+}
+
+/// Least, middle and most of some figures.
+fn spread(figures: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let median = if sorted.len().is_multiple_of(2) && middle > 0 {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    } else {
+        sorted[middle]
+    };
+    (sorted[0], median, sorted[sorted.len() - 1])
+}
+
+fn shown(label: &str, figures: &[f64]) -> String {
+    let (least, median, most) = spread(figures);
+    let digits = if most < 100.0 { 2 } else { 0 };
+    format!("{label:<44} min {least:>12.digits$}  median {median:>12.digits$}  max {most:>12.digits$}")
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let folder = arguments.dir.unwrap_or_else(std::env::temp_dir);
+    let rounds = arguments.rounds.max(1);
+    let seconds = arguments.seconds.max(1);
+    let result = match arguments.what {
+        What::Namespace { clients } => namespace_rates::measure(&folder, rounds, seconds, clients.max(1)),
+        What::Engine { mib, depth, kib } => engine_reads::measure(
+            &folder,
+            rounds,
+            seconds,
+            &engine_reads::Shape { mib: mib.max(1), depth: depth.max(1), kib: kib.clamp(4, 1024) },
+        ),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forebay-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
+        assert_eq!(spread(&[4.0, 1.0]), (1.0, 2.5, 4.0));
+    }
+}
