@@ -188,11 +188,22 @@ impl Store {
 
     /// Drops all contents of a file, except `keep`, and waits until their space is free. Returns the bytes freed.
     pub async fn evict_file(&self, file_id: FileId, keep: Option<Version>) -> u64 {
+        self.evict_files([(file_id, keep)]).await
+    }
+
+    /// The same for many files, each with what to keep of it. One commit a directory serves them all.
+    pub async fn evict_files(&self, files: impl IntoIterator<Item = (FileId, Option<Version>)>) -> u64 {
         let freed = {
             let mut tiers = self.tiers.borrow_mut();
-            let versions = tiers.index.versions(file_id).into_iter();
-            let gone = versions.filter(|&version| Some(version) != keep);
-            gone.map(|version| tiers.drop_content((file_id, version))).sum()
+            let mut freed = 0;
+            for (file_id, keep) in files {
+                for version in tiers.index.versions(file_id) {
+                    if Some(version) != keep {
+                        freed += tiers.drop_content((file_id, version));
+                    }
+                }
+            }
+            freed
         };
         for directory in &self.directories {
             directory.departed().await;

@@ -89,7 +89,7 @@ fn job_table(out: &mut String, results: &Results, job: &str) {
         let operations = |sample: &crate::results::Sample| sample.operations as f64 / 1e6;
         let by_process = cpu_per(series, operations);
         let per_gib = match series.samples.iter().any(|sample| sample.bytes > 0) {
-            true => shown(cpu_per(series, gib).values().sum()),
+            true => shown(cpu_per(series, gib).values().sum::<f64>().max(0.0)),
             false => String::new(),
         };
         let mut names: Vec<&String> = series.samples.iter().flat_map(|sample| sample.more.keys()).collect();
@@ -105,7 +105,7 @@ fn job_table(out: &mut String, results: &Results, job: &str) {
             shown(spread.min),
             shown(spread.median),
             shown(spread.max),
-            shown(by_process.values().sum()),
+            shown(by_process.values().sum::<f64>().max(0.0)),
             processes(&by_process),
             shown(series.median_of(|sample| sample.reader_cpu_s / operations(sample).max(1e-12))),
             more.collect::<Vec<_>>().join(", "),

@@ -82,7 +82,7 @@ fn prepare(rig: &mut dyn Rig, job: &Job, bench: &Bench, filled: &mut Filled) -> 
             kernel_caches::drop_machine(bench.reach)
         }
         State::Warm => {
-            fill(rig, bench, filled)?;
+            fill(rig, job, bench, filled)?;
             match (rig.mountpoint(), rig.folder()) {
                 (Some(mountpoint), _) => kernel_caches::drop_names(&mountpoint)?,
                 (None, Some(folder)) => kernel_caches::drop_pages(&bench.data.paths(&folder)),
@@ -91,7 +91,7 @@ fn prepare(rig: &mut dyn Rig, job: &Job, bench: &Bench, filled: &mut Filled) -> 
             Ok(())
         }
         State::Hot => {
-            fill(rig, bench, filled)?;
+            fill(rig, job, bench, filled)?;
             // fio stops after its seconds: the pass before it has to see the whole file.
             let whole =
                 if matches!(job.kind, Kind::Fio { .. }) { &Job { kind: Kind::Large, ..job.clone() } } else { job };
@@ -100,12 +100,13 @@ fn prepare(rig: &mut dyn Rig, job: &Job, bench: &Bench, filled: &mut Filled) -> 
     }
 }
 
-/// Reads everything once, unless that was done.
-fn fill(rig: &mut dyn Rig, bench: &Bench, filled: &mut Filled) -> Result<()> {
+/// Lists and reads everything once, unless that was done.
+fn fill(rig: &mut dyn Rig, job: &Job, bench: &Bench, filled: &mut Filled) -> Result<()> {
     if filled.contains(rig.name()) {
         return Ok(());
     }
     if let Some(folder) = rig.folder() {
+        Job { kind: Kind::List, ..job.clone() }.run(rig, bench).context("listing everything")?;
         let paths = bench.data.paths(&folder);
         let errors = forebay_tests::each_file(paths.len(), 4, |index| {
             let read =

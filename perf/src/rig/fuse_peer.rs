@@ -82,6 +82,10 @@ impl FusePeer {
         std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600))?;
         let mut command = Command::new(self.peer.name());
         command.args(self.arguments());
+        // What is meant for other clouds would be taken for this server.
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+            command.env_remove(variable);
+        }
         if self.peer == Peer::Rclone {
             let settings = [
                 ("PROVIDER", "Other"),
