@@ -19,7 +19,7 @@ const SYNCS: usize = 100;
 
 fn settings(folder: &Path) -> Result<Settings, Box<dyn Error>> {
     let text = format!(
-        "[cluster]\nsocket_dir = \"{0}/run\"\n[master]\nlisten = \"127.0.0.1:0\"\ndir = \"{0}/master\"\n",
+        "[cluster]\nsocket_dir = \"{0}/run\"\n[master]\nlisten = \"127.0.0.1:0\"\nhttp = \"off\"\ndir = \"{0}/master\"\n",
         folder.display()
     );
     Ok(load(&text, &Overrides::default()).map_err(|problems| problems.to_string())?.settings)
