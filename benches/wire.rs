@@ -44,7 +44,7 @@ fn checksums(criterion: &mut Criterion) {
 
 fn frames(criterion: &mut Criterion) {
     let item = ReadItem { file_id: 1, version: 2, offset: 3, length: 4096, ticket: Vec::new() };
-    let request = Read { items: vec![item], want_checksums: true };
+    let request = Read { items: vec![item], want_checksums: true, waited_ms: 0 };
     let body = request.to_bytes();
     let header = Header {
         flags: Flags(0),

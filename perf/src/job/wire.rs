@@ -46,7 +46,7 @@ impl Lane {
                     // Once a connection.
                     ticket: std::mem::take(ticket),
                 };
-                let request = Read { items: vec![item], want_checksums: true };
+                let request = Read { items: vec![item], want_checksums: true, waited_ms: 0 };
                 let (reply, payload) = connection.call_payload(&request, DEADLINE).await?;
                 let status = reply.results.first().map(|result| (result.status, result.message.clone()));
                 if status.as_ref().is_none_or(|(status, _)| *status != 0) || payload.len() != bytes as usize {
