@@ -106,7 +106,9 @@ pub(crate) fn mix(folder: &Path, data: &DataSet, operations: usize, count: usize
     threads(operations, count, |index, _| {
         let path = folder.join(&names[index % names.len()]);
         match index % 10 {
-            0..6 => drop(std::fs::metadata(&path).with_context(|| path.display().to_string())?),
+            0..6 => {
+                std::fs::metadata(&path).with_context(|| path.display().to_string())?;
+            }
             6 | 7 => drop(std::fs::File::open(&path).with_context(|| path.display().to_string())?),
             8 => {
                 let parent = folder.join(parents[index / 10 % parents.len()]);
