@@ -79,7 +79,7 @@ fn frames(criterion: &mut Criterion) {
 
 fn listings(criterion: &mut Criterion) {
     let entries = (0..1000).map(|number| Entry { name: format!("f{number:07}.bin").into_bytes(), attr: attr(number) });
-    let reply = ReadDirReply { entries: entries.collect(), end: true };
+    let reply = ReadDirReply { entries: entries.collect(), end: true, names_seen: 0 };
     let bytes = reply.to_bytes();
     let mut group = criterion.benchmark_group("listing of 1,000 names");
     group.throughput(Throughput::Elements(1000));
@@ -100,6 +100,7 @@ fn tickets(criterion: &mut Criterion) {
         store_key: "some/key/of/usual/length.bin".into(),
         fingerprint: "etag:0123456789abcdef0123456789abcdef".into(),
         feed_position: 6,
+        store_away: false,
         expires_unix_ms: 1000,
     };
     let signed = ticket::sign(&ticket, &key);
