@@ -155,8 +155,10 @@ impl Service {
             return Err(KindError::new(ErrorKind::Denied, message));
         }
         check_batch(request.file_ids.len())?;
-        let files = request.file_ids.into_iter().map(|file| (FileId(file), None));
-        let freed_bytes = self.engine.evict_files(files).await;
+        let mut freed_bytes = 0;
+        for file in request.file_ids {
+            freed_bytes += self.engine.evict_file(FileId(file), None).await;
+        }
         Ok(ShardReply::of(&EvictReply { freed_bytes }))
     }
 
