@@ -6,6 +6,7 @@
 mod api;
 mod browse;
 mod history;
+mod jobs;
 mod pages;
 
 use crate::service::MasterService;
@@ -68,7 +69,7 @@ impl Console {
         let answer = match request.method {
             HttpMethod::Get | HttpMethod::Head => self.read(call, request).await,
             HttpMethod::Post => match self.check_token(request) {
-                Ok(()) => self.act(call, request).await,
+                Ok(()) => self.act(call).await,
                 Err(refusal) => return refusal,
             },
         };
@@ -79,8 +80,9 @@ impl Console {
     }
 
     async fn read(&self, call: &str, request: &HttpRequest) -> Result<Value, KindError> {
-        if !self.service.journal.is_leader() {
-            return Err(KindError::new(ErrorKind::NotLeader, "this master does not lead, ask another or try again"));
+        self.check_leader()?;
+        if let Some(id) = call.strip_prefix("jobs/") {
+            return self.job(id, request).await;
         }
         match call {
             "overview" => self.overview().await,
@@ -89,16 +91,28 @@ impl Console {
             "mounts" => Ok(self.mounts()),
             "browse" => self.browse(request).await,
             "config" => Ok(self.config()),
+            "jobs" => self.jobs().await,
             _ => Err(unknown(call)),
         }
     }
 
-    async fn act(&self, call: &str, _request: &HttpRequest) -> Result<Value, KindError> {
+    async fn act(&self, call: &str) -> Result<Value, KindError> {
+        if let Some(id) = call.strip_prefix("jobs/").and_then(|rest| rest.strip_suffix("/cancel")) {
+            self.check_leader()?;
+            return self.cancel_job(id).await;
+        }
         match call {
             // Says whether the token is right: it would not have come here.
             "token" => Ok(json!({ "good": true })),
             _ => Err(unknown(call)),
         }
+    }
+
+    fn check_leader(&self) -> Result<(), KindError> {
+        if self.service.journal.is_leader() {
+            return Ok(());
+        }
+        Err(KindError::new(ErrorKind::NotLeader, "this master does not lead, ask another or try again"))
     }
 
     fn check_token(&self, request: &HttpRequest) -> Result<(), HttpResponse> {

@@ -1,13 +1,15 @@
-//! What the tests of the whole system stand on: real processes of every role, a real S3 server, loop-mounted disks that
-//! can break, and data that can be checked byte for byte without keeping a copy.
+//! What the tests of the whole system stand on: real processes of every role, a real S3 server, a real browser,
+//! loop-mounted disks that can break, and data that can be checked byte for byte without keeping a copy.
 //!
 //! One cluster runs at a time on a machine, whatever the number of test processes (`turn`). Everything started is
 //! stopped when the test ends, also when it panics.
 
 mod binaries;
+mod browser;
 mod cli;
 mod cluster;
 mod disk;
+mod http;
 mod pattern;
 mod ports;
 mod process;
@@ -19,9 +21,11 @@ mod turn;
 mod wait;
 
 pub use binaries::binary;
+pub use browser::Browser;
 pub use cli::{Cli, CliOutput};
 pub use cluster::{Cluster, HttpPorts, Options};
 pub use disk::LoopDisk;
+pub use http::{HttpAnswer, http};
 pub use pattern::Pattern;
 pub use ports::{free_port, free_ports};
 pub use process::Process;

@@ -1,4 +1,5 @@
 // The console's script: reads the API, shows one page. Whatever comes from the cluster becomes text, never markup.
+// The page loads charts.js and jobs.js first; their functions are called from here.
 "use strict";
 
 const EVERY_MS = 2000;
@@ -60,7 +61,8 @@ function percent(share) { return share === null ? "-" : `${(share * 100).toFixed
 
 function span(ms) {
   const seconds = Math.round(ms / 1000);
-  if (seconds < 120) return ms < 10000 && ms % 1000 !== 0 ? `${ms / 1000} s` : `${seconds} s`;
+  if (ms < 1000) return `${ms} ms`;
+  if (seconds < 120) return ms < 10000 && ms % 1000 !== 0 ? `${(ms / 1000).toFixed(1)} s` : `${seconds} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86400)} days`;
@@ -132,78 +134,6 @@ function hits(rate, counters) {
   ];
 }
 
-// Bytes per second between points, as [at_ms, memory, SSD, store].
-function rates(points) {
-  return points.slice(1).map((point, at) => {
-    const before = points[at];
-    const seconds = Math.max(0.001, (point[0] - before[0]) / 1000);
-    return [point[0], ...[1, 2, 3].map((column) => (point[column] - before[column]) / seconds)];
-  });
-}
-
-const WIDE = 500, HIGH = 180, LEFT = 70, RIGHT = 10, TOP = 10, FOOT = 22;
-
-function frame(label, first, last, steps) {
-  const chart = svg("svg", { class: "chart", viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": label });
-  steps.forEach((text, at) => {
-    const y = HIGH - FOOT - (HIGH - FOOT - TOP) * at / (steps.length - 1);
-    chart.append(svg("line", { class: "rule", x1: LEFT, x2: WIDE - RIGHT, y1: y, y2: y }),
-      svg("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, text));
-  });
-  const minutes = Math.max(0, (last - first) / 60000);
-  const began = minutes >= 1 ? `${minutes.toFixed(0)} min ago` : `${Math.round(minutes * 60)} s ago`;
-  chart.append(svg("text", { x: LEFT, y: HIGH - 6 }, began),
-    svg("text", { x: WIDE - RIGHT, y: HIGH - 6, "text-anchor": "end" }, "now"));
-  return chart;
-}
-
-// A round number of bytes not below the largest rate.
-function ceiling(value) {
-  let top = 1024;
-  while (top < value) top *= top * 2 >= value ? 2 : 4;
-  return top;
-}
-
-function throughput(points) {
-  const moving = rates(points);
-  if (moving.length < 2) return [el("p", { class: "empty" }, "The first points come within seconds.")];
-  const first = moving[0][0], last = moving[moving.length - 1][0];
-  const top = ceiling(Math.max(...moving.map((rate) => rate[1] + rate[2] + rate[3])));
-  const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);
-  const y = (value) => (HIGH - FOOT - (HIGH - FOOT - TOP) * value / top).toFixed(1);
-  const chart = frame("bytes served per second", first, last, [0, top / 2, top].map((step) => bytes(step) + "/s"));
-  const sums = moving.map(() => 0);
-  for (const [column, kind] of [[1, "mem"], [2, "ssd"], [3, "miss"]]) {
-    const under = moving.map((rate, at) => `${x(rate[0])},${y(sums[at])}`).reverse();
-    const over = moving.map((rate, at) => { sums[at] += rate[column]; return `${x(rate[0])},${y(sums[at])}`; });
-    chart.append(svg("polygon", { class: "area-" + kind, points: over.concat(under).join(" ") }));
-  }
-  const now = moving[moving.length - 1];
-  const parts = [["mem", "from memory", now[1]], ["ssd", "from SSD", now[2]], ["miss", "from stores", now[3]]];
-  const legend = parts.map(([kind, name, rate]) =>
-    el("li", {}, el("span", { class: "swatch " + kind }), `${name} ${bytes(rate)}/s now`));
-  return [chart, el("ul", { class: "legend", id: "throughput-now" }, ...legend)];
-}
-
-function hitRateChart(points) {
-  const shares = rates(points).map(([at, mem, ssd, miss]) =>
-    [at, mem + ssd + miss > 0 ? (mem + ssd) / (mem + ssd + miss) : null]);
-  if (!shares.some((share) => share[1] !== null)) return [el("p", { class: "empty" }, "Nothing was read in the last minutes.")];
-  const first = shares[0][0], last = shares[shares.length - 1][0];
-  const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);
-  const y = (value) => (HIGH - FOOT - (HIGH - FOOT - TOP) * value).toFixed(1);
-  const chart = frame("share of bytes served from the cache", first, last, ["0 %", "50 %", "100 %"]);
-  // Where nothing was read there is no rate: the last one is carried on.
-  let known = null;
-  const line = [];
-  for (const [at, share] of shares) {
-    if (share !== null) known = share;
-    if (known !== null) line.push(`${x(at)},${y(known)}`);
-  }
-  chart.append(svg("polyline", { class: "stroke", points: line.join(" ") }));
-  return [chart];
-}
-
 function figures(pairs) {
   return el("dl", { class: "figures" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
@@ -268,8 +198,8 @@ async function browse() {
     return [el("a", { href: browseAt(whole) }, shown), entry.is_mount ? " " : "", entry.is_mount ? el("span", { class: "tag" }, "mount") : ""];
   };
   const rows = part.entries.map((entry) => [
-    name(entry), entry.kind === "directory" ? "" : bytes(entry.size),
-    entry.mtime_ms === 0 ? "" : date(entry.mtime_ms), cached(entry),
+    name(entry), entry.kind === "directory" ? "" : bytes(entry.size), cached(entry),
+    entry.mtime_ms === 0 ? "" : date(entry.mtime_ms),
   ]);
   const pager = el("nav", { class: "row pager", "aria-label": "Pages of this directory" });
   if (after !== "") pager.append(el("a", { href: browseAt(path) }, "From the start"));
@@ -279,7 +209,7 @@ async function browse() {
   const silent = part.silent_workers.length === 0 ? null : el("p", { class: "bad" },
     `Not counted, because they do not answer: worker ${part.silent_workers.join(", ")}`);
   return [crumbs(part.path), form, silent, card(null,
-    table([["Name", "name"], ["Size", "number"], ["Modified (UTC)", "nowrap"], ["Cached", "wide"]], rows,
+    table([["Name", "name"], ["Size", "number"], ["Cached", "wide"], ["Modified (UTC)", "nowrap"]], rows,
       path === "/" ? "Nothing is mounted yet: forebay fs mount /data s3://BUCKET" : "This directory is empty."), pager.hasChildNodes() ? pager : null)];
 }
 
@@ -348,10 +278,32 @@ function showAccess() {
   access.textContent = sessionStorage.getItem(TOKEN) ? "Token in use" : "Read-only";
 }
 
-access.addEventListener("click", () => {
-  document.getElementById("token-problem").textContent = "";
-  dialog.showModal();
-});
+// What waits for a token; done once there is one.
+let waiting = null;
+
+function askToken(why) {
+  document.getElementById("token-problem").textContent = why;
+  if (!dialog.open) dialog.showModal();
+}
+
+access.addEventListener("click", () => askToken(""));
+dialog.addEventListener("close", () => { waiting = null; });
+
+// Changes something; asks for the token if it takes one.
+async function act(call, success) {
+  try {
+    await ask(call, { method: "POST" });
+    say(success, false);
+  } catch (error) {
+    if (error.status === 401) {
+      askToken(sessionStorage.getItem(TOKEN) ? error.message : "This needs the token.");
+      waiting = () => act(call, success);
+      return;
+    }
+    say(error.message, true);
+  }
+  refresh();
+}
 
 dialog.querySelector("form").addEventListener("submit", async (event) => {
   const wanted = event.submitter ? event.submitter.value : "use";
@@ -371,19 +323,28 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
     }
   }
   text.value = "";
+  const next = wanted === "use" ? waiting : null;
   dialog.close();
   showAccess();
-  refresh();
+  if (next) await next(); else refresh();
 });
 
 // ---- pages ----
 
 const PAGES = { "/": [overview, true], "/browse": [browse, false], "/workers": [workers, true], "/mounts": [mounts, true],
-  "/config": [config, false] };
+  "/jobs": [jobs, true], "/config": [config, false] };
 const [show, live] = PAGES[location.pathname] || PAGES["/"];
 const main = document.getElementById("main");
 const problem = document.getElementById("problem");
+const said = document.getElementById("said");
 let asking = false;
+
+// What became of the last action.
+function say(message, failed) {
+  said.textContent = message;
+  said.classList.toggle("failed", failed);
+  said.hidden = false;
+}
 
 // Puts the new page in place; what had the focus has it again.
 function replace(nodes) {
@@ -402,7 +363,7 @@ async function refresh() {
   } catch (error) {
     problem.textContent = error.message;
     problem.hidden = false;
-    if (error.status === 401 && !dialog.open) dialog.showModal();
+    if (error.status === 401 && !dialog.open) askToken("");
   } finally {
     asking = false;
   }
