@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Proves a release tarball: unpacks it into a root directory that holds nothing else but the C library and cmp, starts a
-# cluster there, reads a file through the mount, stops it. Needs root.
+# cluster there, reads a file through the mount, stops it; then installs it twice over copies of /etc and /usr/local.
+# Needs root, changes nothing of the host.
 set -euo pipefail
 [ $# = 1 ] || { echo "check_dist.sh: want: check_dist.sh TARBALL" >&2; exit 2; }
 tarball=$(realpath "$1")
@@ -36,4 +37,20 @@ in_root /usr/bin/cmp /data/file /home/f/mnt/data/file
 forebay --config /home/f/forebay.toml admin doctor --no-speed | tail -1
 forebay down --dir /home/f
 trap - EXIT
-echo "check_dist.sh: $(basename "$tarball"): unpacked, checked, started, read, stopped with the C library alone"
+
+# install.sh, on copies of this host's directories that only this namespace sees: twice, as an upgrade does.
+mkdir "$root/over"
+mount -t tmpfs tmpfs "$root/over"
+for directory in /etc /usr/local; do
+  mkdir -p "$root/over$directory"/{upper,work}
+  mount -t overlay overlay -o "lowerdir=$directory,upperdir=$root/over$directory/upper,workdir=$root/over$directory/work" "$directory"
+done
+rm -rf /etc/forebay
+"$root/forebay/install.sh" >/dev/null
+before=$(sha256sum /etc/forebay/*)
+"$root/forebay/install.sh" >/dev/null
+[ "$before" = "$(sha256sum /etc/forebay/*)" ] || { echo "check_dist.sh: installing again changed /etc/forebay" >&2; exit 1; }
+[ "$(stat -c '%U %a' /etc/forebay/secret)" = "forebay 400" ] || { echo "check_dist.sh: the secret is not forebay's alone" >&2; exit 1; }
+env -i /usr/local/bin/forebay-worker --config /etc/forebay/forebay.toml --check-config
+for role in master worker fuse; do [ -e "/etc/systemd/system/forebay-$role.service" ]; done
+echo "check_dist.sh: $(basename "$tarball"): unpacked, checked, started, read, stopped with the C library alone; installed twice"

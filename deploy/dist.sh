@@ -11,17 +11,21 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 stage=$work/$name
 
-cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
-# A directory that holds only archives leaves the linker no shared library to prefer.
-mkdir "$work/archives"
-link=(-L "native=$work/archives")
-for library in rocksdb snappy lz4 zstd bz2 z stdc++; do
-  archive=$(cc -print-file-name="lib$library.a")
-  [ -e "$archive" ] || { echo "dist.sh: lib$library.a is missing: install the packages that deploy/install.sh names" >&2; exit 1; }
-  ln -s "$(realpath "$archive")" "$work/archives/lib$library.a"
-  case $library in rocksdb | stdc++) ;; *) link+=(-C "link-arg=-l:lib$library.a") ;; esac
-done
-cargo rustc --release --locked -p forebay-master --bin forebay-master -- "${link[@]}"
+# The linker finds librocksdb.so and libstdc++.so in a directory of ours, as scripts that name archives. Building without
+# it, as `make up` does, compiles RocksDB's bindings and the master anew.
+link=$CARGO_TARGET_DIR/dist-link
+mkdir -p "$link"
+archive() {
+  local path
+  path=$(realpath "$(cc -print-file-name="lib$1.a")")
+  [ -e "$path" ] || { echo "dist.sh: lib$1.a is missing: install the packages that deploy/install.sh names" >&2; return 1; }
+  echo "$path"
+}
+group=
+for library in rocksdb snappy lz4 zstd bz2 z stdc++; do group+=" $(archive "$library")"; done
+echo "GROUP ($group )" >"$link/librocksdb.so"
+echo "GROUP ( $(archive stdc++) )" >"$link/libstdc++.so"
+ROCKSDB_LIB_DIR=$link cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
 
 mkdir -p "$stage"/{bin,etc,systemd,doc}
 for binary in forebay forebay-master forebay-worker forebay-fuse; do
