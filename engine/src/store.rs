@@ -12,7 +12,7 @@ mod tiers;
 mod verify;
 
 use crate::directory::{Departure, Directory, Recovered};
-use crate::index::OnDisk;
+use crate::index::{OnDisk, Page};
 use crate::key::PageKey;
 use crate::memory::Pool;
 use crate::recent::Recent;
@@ -21,6 +21,7 @@ use crate::{
 };
 use forebay_base::{FileId, PageIndex, Version};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -42,6 +43,14 @@ pub struct Store {
     directories: Vec<Rc<Directory>>,
     rows: Rc<RefCell<Rows>>,
     counters: RefCell<EngineCounters>,
+}
+
+impl CachedPages {
+    fn add(&mut self, page: &Page, bytes: u64) {
+        self.mem_bytes += if page.memory.is_some() { bytes } else { 0 };
+        self.ssd_bytes += if matches!(page.disk, OnDisk::Present { .. }) { bytes } else { 0 };
+        self.any_bytes += bytes;
+    }
 }
 
 impl Drop for Store {
@@ -157,7 +166,8 @@ impl Store {
         None
     }
 
-    fn drop_page(&self, key: &FileKey, page: PageIndex) {
+    /// Drops one page: its bytes are not to be trusted.
+    pub fn drop_page(&self, key: &FileKey, page: PageIndex) {
         self.tiers.borrow_mut().drop_page(&key.page(page));
     }
 
@@ -218,14 +228,34 @@ impl Store {
         let mut cached = CachedPages::default();
         let Some(file) = tiers.index.file((file_id, version)) else { return cached };
         for key in tiers.index.pages_of((file_id, version)) {
-            let bytes = u64::from(file.key.page_length(key.page, self.config.page_bytes));
             let Some(page) = tiers.index.get(&key) else { continue };
-            let ssd = matches!(page.disk, OnDisk::Present { .. });
-            cached.mem_bytes += if page.memory.is_some() { bytes } else { 0 };
-            cached.ssd_bytes += if ssd { bytes } else { 0 };
-            cached.any_bytes += bytes;
+            cached.add(page, u64::from(file.key.page_length(key.page, self.config.page_bytes)));
         }
         cached
+    }
+
+    /// What is held of one content in each group of `group_bytes` (a multiple of a page), ascending by group, from
+    /// `first` on.
+    #[must_use]
+    pub fn cached_groups(
+        &self,
+        content: (FileId, Version),
+        group_bytes: u64,
+        first: u32,
+    ) -> BTreeMap<u32, CachedPages> {
+        let tiers = self.tiers.borrow();
+        let mut groups: BTreeMap<u32, CachedPages> = BTreeMap::new();
+        let Some(file) = tiers.index.file(content) else { return groups };
+        for key in tiers.index.pages_of(content) {
+            let Some(page) = tiers.index.get(&key) else { continue };
+            let offset = u64::from(key.page.0) * u64::from(self.config.page_bytes);
+            let group = u32::try_from(offset / group_bytes.max(1)).unwrap_or(u32::MAX);
+            if group >= first {
+                let length = u64::from(file.key.page_length(key.page, self.config.page_bytes));
+                groups.entry(group).or_default().add(page, length);
+            }
+        }
+        groups
     }
 
     /// Keeps a content's pages, held now or later, from eviction for want of room.

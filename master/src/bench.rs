@@ -56,6 +56,7 @@ impl Namespace {
             options: Vec::new(),
             freshness_ms: u64::MAX,
             readonly: true,
+            generation: 0,
         };
         let step = crate::namespace::Step { parent: FileId::ROOT.0, name: b"m".to_vec(), id: root.0 };
         let command = Command::AddMount { mount, steps: vec![step], root: upsert(b"", KIND_DIRECTORY) };

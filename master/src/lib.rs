@@ -20,6 +20,7 @@ mod metrics;
 mod mount_state;
 mod mounts;
 mod namespace;
+mod policies;
 mod serve;
 #[cfg(test)]
 mod serve_tests;

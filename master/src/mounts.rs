@@ -3,6 +3,8 @@
 //! Invariants: a store is reached and its credentials tried before anything is journaled; one change of the table at a
 //! time; the table in memory follows the journal's outcome.
 
+mod update;
+
 use crate::cores::Cores;
 use crate::journal::Journal;
 use crate::mount_state::{MountState, Reopen};
@@ -158,9 +160,10 @@ impl Mounts {
         self.table.read().unwrap_or_else(PoisonError::into_inner).get(&mount_id).cloned()
     }
 
-    /// The ids of all mounts.
-    pub(crate) fn ids(&self) -> Vec<u32> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    /// The ids of all mounts, with the generation of each.
+    pub(crate) fn generations(&self) -> Vec<(u32, u32)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().map(|state| (state.record.mount_id, state.record.generation)).collect()
     }
 
     /// All mounts in order of path, without secrets.
@@ -232,6 +235,7 @@ impl Mounts {
             options: request.options,
             freshness_ms: request.freshness_ms,
             readonly: request.readonly,
+            generation: 0,
         };
         for _ in 0..TRIES {
             let steps = self.missing_steps(&request.path, &names).await?;

@@ -13,7 +13,7 @@ mod tests;
 
 pub(crate) use apply::apply;
 pub(crate) use apply::{lies_in, mount_conflict};
-pub(crate) use command::{Command, MountRecord, Outcome, Reap, Removal, Step, SyncDirectory, Upsert};
+pub(crate) use command::{Command, MountRecord, Outcome, PolicyRecord, Reap, Removal, Step, SyncDirectory, Upsert};
 pub(crate) use inode::{Dentry, Inode};
 pub(crate) use job::{JobFailure, JobPlace, JobRecord, JobSpec, JobStep, JobTally};
 pub(crate) use partition::{DirtyRow, Partition, Partitions};

@@ -15,6 +15,7 @@ use crate::members::Members;
 use crate::metrics::MasterMetrics;
 use crate::mounts::{Mounts, Opener};
 use crate::namespace::{Command, Outcome};
+use crate::policies::Policies;
 use crate::service::MasterService;
 use crate::state::State;
 use crate::tree::{Defaults, Tree};
@@ -123,6 +124,7 @@ impl Master {
             _identity: own,
         };
         master.service.mounts.load().await.map_err(start_error)?;
+        master.service.tree.policies.load().await.map_err(start_error)?;
         master.listen(settings, identity).await?;
         master.service.jobs.resume().await.map_err(start_error)?;
         Ok(master)
@@ -260,6 +262,7 @@ fn assemble(
         defaults,
         freshness: Freshness::default(),
         flights: Flights::default(),
+        policies: Arc::new(Policies::new(Arc::clone(&cores), Arc::clone(journal))),
     });
     let jobs = Arc::new(Jobs::new(Arc::clone(&tree), Arc::clone(journal), Arc::clone(&members), Arc::clone(&links)));
     Arc::new(MasterService {

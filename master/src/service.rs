@@ -1,5 +1,7 @@
 //! Routes calls to what answers them, and checks who may call what.
 
+mod paths;
+
 use crate::cores::Cores;
 use crate::feed::Feed;
 use crate::jobs::Jobs;
@@ -128,6 +130,9 @@ impl MasterService {
                 let request: Resolve = decode(&body)?;
                 Ok(self.tree.resolve(&request.path).await?.to_bytes())
             }
+            Op::Refresh | Op::UpdateMount | Op::ListPathPolicies | Op::SetPathPolicy | Op::RemovePathPolicy => {
+                self.answer_paths(&peer, op, &body).await
+            }
             Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(&peer, op, &body).await,
             Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(&peer, op, &body).await,
             _ => self.answer_cluster(&peer, op, &body).await,
@@ -215,7 +220,7 @@ impl MasterService {
                     events: part.events,
                     feed_position: part.position,
                     feed_reset: part.reset,
-                    mounts: self.mounts.ids(),
+                    mounts: self.mounts.generations(),
                 };
                 Ok(reply.to_bytes())
             }

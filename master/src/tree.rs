@@ -8,6 +8,7 @@ mod job_view;
 mod listing;
 mod open;
 mod reap;
+mod refresh;
 mod sync;
 
 use crate::cores::Cores;
@@ -19,6 +20,7 @@ use crate::metrics::MasterMetrics;
 use crate::mount_state::MountState;
 use crate::mounts::Mounts;
 use crate::namespace::{Inode, Partition, Upsert};
+use crate::policies::Policies;
 use ed25519_dalek::SigningKey;
 use forebay_base::{ErrorKind, FileId, KindError, limits};
 use forebay_net::message::namespace::{Attr, KIND_DIRECTORY, KIND_FILE};
@@ -89,6 +91,7 @@ pub(crate) struct Tree {
     pub(crate) defaults: Defaults,
     pub(crate) freshness: Freshness,
     pub(crate) flights: Flights,
+    pub(crate) policies: Arc<Policies>,
 }
 
 /// An inode with its id.
@@ -196,7 +199,8 @@ impl Tree {
                 None => self.freshness.listed(parent),
             };
             let loaded = child.is_some() || directory.inode.listed;
-            match (mount.bound.valid_ms(known.max(checked), loaded, asked), child) {
+            let bound = self.policies.bound_with(&mount, || directory.inode.child_key(name).unwrap_or_default());
+            match (bound.valid_ms(known.max(checked), loaded, asked), child) {
                 (Some(valid), Some(child)) => return Ok(child.attr(valid)),
                 (Some(_), None) => return Err(absent()),
                 (None, child) if look >= LOOKS => return child.map(|child| child.attr(0)).ok_or_else(absent),
@@ -234,7 +238,8 @@ impl Tree {
             let mount = self.mount_of(&found)?;
             let parent = FileId(found.inode.parent);
             let checked = self.freshness.checked(id, parent);
-            if let Some(valid) = mount.bound.valid_ms(checked, true, asked) {
+            let bound = self.policies.bound(&mount, &found.inode.store_key);
+            if let Some(valid) = bound.valid_ms(checked, true, asked) {
                 return Ok((found, valid));
             }
             if look >= LOOKS {

@@ -62,6 +62,16 @@ ops! {
     HoldMounts = 0x0209,
     /// Files to be checked with their stores now.
     Recheck = 0x020A,
+    /// Compares a name or directory with its store now.
+    Refresh = 0x020B,
+    /// Changes a mount's options, freshness or mode.
+    UpdateMount = 0x020C,
+    /// Lists what holds below paths.
+    ListPathPolicies = 0x020D,
+    /// Says what holds below a path.
+    SetPathPolicy = 0x020E,
+    /// Takes that back.
+    RemovePathPolicy = 0x020F,
     /// The cluster map.
     GetClusterMap = 0x0301,
     /// A worker joins.
@@ -82,6 +92,10 @@ ops! {
     Evict = 0x0403,
     /// What is cached of files.
     CacheStatus = 0x0404,
+    /// What is cached of one file, block by block.
+    CachedBlocks = 0x0410,
+    /// Compares what is cached with the store.
+    Verify = 0x0411,
     /// Starts a job.
     SubmitJob = 0x0501,
     /// Lists jobs.

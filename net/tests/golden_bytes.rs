@@ -155,6 +155,21 @@ fn bodies() -> Vec<Body> {
         freshness_ms: 30_000,
         readonly: false,
     };
+    let difference = Difference {
+        name: b"a".to_vec(),
+        kind: DIFFERENCE_CHANGED,
+        what: DIFFERS_IN_SIZE | DIFFERS_IN_CONTENT,
+        known_bytes: 4,
+        store_bytes: 5,
+    };
+    let update = UpdateMount {
+        path: "/data".into(),
+        set_options: vec![("region".into(), "eu".into())],
+        remove_options: vec!["endpoint".into()],
+        freshness_ms: Some(60_000),
+        readonly: None,
+    };
+    let policy = PathPolicy { path: "/data/live".into(), freshness_ms: Some(0) };
     let heartbeat = Heartbeat { worker_id: 4, tiers: vec![tier_usage()], counters: counters(), feed_position: 99 };
     let heartbeat_reply = HeartbeatReply {
         epoch: 5,
@@ -162,7 +177,7 @@ fn bodies() -> Vec<Body> {
         events: vec![(8, 9), (10, 0)],
         feed_position: 101,
         feed_reset: false,
-        mounts: vec![1, 3],
+        mounts: vec![(1, 0), (3, 2)],
     };
     let report = ReportReply {
         cluster_id: 6,
@@ -214,6 +229,14 @@ fn bodies() -> Vec<Body> {
         both(ListMounts::default(), ListMountsReply { mounts: vec![mount_info()] }),
         both(HoldMounts { client_id: 5, open_files: vec![(3, 2)] }, Empty::default()),
         both(Recheck { file_ids: vec![8, 9] }, GetAttrReply { attrs: vec![] }),
+        both(
+            Refresh { file_id: 8, apply: true },
+            RefreshReply { checked: 9, added: 1, changed: 2, removed: 3, differences: vec![difference] },
+        ),
+        both(update, mount_info()),
+        both(ListPathPolicies::default(), ListPathPoliciesReply { policies: vec![policy.clone()] }),
+        both(SetPathPolicy { policy: policy.clone() }, policy),
+        both(RemovePathPolicy { path: "/data/live".into() }, Empty::default()),
         both(GetClusterMap::default(), cluster_map()),
         both(RegisterWorker { worker: worker_info(), cluster_id: 0 }, cluster_map()),
         both(heartbeat, heartbeat_reply),
@@ -239,6 +262,14 @@ fn bodies() -> Vec<Body> {
         ),
         both(Evict { file_ids: vec![8, 10] }, EvictReply { freed_bytes: 6 }),
         both(CacheStatus { files: vec![(8, 9)] }, CacheStatusReply { files: vec![cached] }),
+        both(
+            CachedBlocks { file_id: 8, version: 9, first_block: 2 },
+            CachedBlocksReply { blocks: vec![BlockBytes { block: 3, cached }], end: true },
+        ),
+        both(
+            Verify { ticket: vec![1; 3], offset: 0, length: 1 << 24 },
+            VerifyReply { equal_bytes: 1, different_bytes: 2, uncached_bytes: 3 },
+        ),
         both(
             SubmitJob { spec: job_info().spec, submitted_by: "ops@host".into() },
             SubmitJobReply { job_id: 12, joined: true },
@@ -295,7 +326,9 @@ fn damaged_bodies_never_panic() {
             OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts Recheck GetClusterMap
             ClusterMap RegisterWorker Heartbeat HeartbeatReply GetMountStore MountStore Report ReportReply
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
-            CacheStatusReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
+            CacheStatusReply CachedBlocks CachedBlocksReply Refresh RefreshReply
+            UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
+            SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             Ticket);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;

@@ -195,6 +195,9 @@ fn an_interrupt_leaves_the_job_running() {
     let said = load.log();
     assert!(said.contains(&format!("forebay job stat {id}")), "{said}");
     assert_eq!(job(&cluster, id)["state"], "running");
+    let jobs = cli.json(&["admin", "report", "jobs", "--json"]);
+    assert_eq!((jobs["jobs"][0]["job_id"].as_u64(), jobs.get("workers")), (Some(id), None), "{jobs}");
+    assert!(cli.ok(&["admin", "report"]).contains("/data"), "the whole report shows jobs that run");
     let report = cli.json(&["fs", "load", "--progress", &id.to_string(), "--json"]);
     assert_all(&report);
 }
@@ -258,6 +261,7 @@ fn wrong_inputs_start_nothing() {
     cli.run(&["job", "stat", "x"]).assert_refused(&[2], &["x"]);
     assert_eq!(cli.json(&["job", "ls", "--all", "--json"]), serde_json::json!([]));
     assert!(cli.ok(&["job", "ls"]).contains("no job runs"));
+    assert!(cli.ok(&["admin", "report", "jobs"]).contains("no job runs"));
     assert!(cli.ok(&["fs", "load", "--progress"]).contains("no load runs"));
     assert!(cli.ok(&["fs", "load", "/data/f"]).contains("1 files loaded, 0 failed; 1 bytes"));
 }

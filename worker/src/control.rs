@@ -16,7 +16,7 @@ use forebay_base::{ClusterId, ErrorKind, FileId, KindError, MountId, Version, li
 use forebay_net::message::cluster::{
     ClusterMap, FeedEvent, Heartbeat, HeartbeatReply, LiveVersions, RegisterWorker, WorkerInfo,
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -54,7 +54,7 @@ impl Control {
     /// Reports and listens, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut away: Option<u32> = None;
-        let mut mounts: Option<BTreeSet<u32>> = None;
+        let mut mounts: Option<BTreeMap<u32, u32>> = None;
         let mut work: Option<JoinHandle<Result<(), KindError>>> = None;
         // After a start the cache may hold what died meanwhile, so everything held is asked about once.
         let mut sweep_wanted = true;
@@ -88,13 +88,14 @@ impl Control {
                     Err(error) => tracing::error!(%error, "the master forgot this worker and does not take it back"),
                 }
             }
-            let now: BTreeSet<u32> = reply.mounts.iter().copied().collect();
+            let now: BTreeMap<u32, u32> = reply.mounts.iter().copied().collect();
             if mounts.as_ref() != Some(&now) {
-                let gone = mounts.as_ref().is_some_and(|before| !before.is_subset(&now));
+                let gone = mounts.as_ref().is_some_and(|before| before.keys().any(|mount| !now.contains_key(mount)));
                 sweep_wanted |= gone;
                 mounts = Some(now);
             }
-            self.gate.set_mounts(&reply.mounts.iter().map(|&mount| MountId(mount)).collect::<Vec<_>>());
+            self.gate
+                .set_mounts(&reply.mounts.iter().map(|&(mount, generation)| (MountId(mount), generation)).collect());
             if work.is_some() {
                 continue;
             }

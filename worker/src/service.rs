@@ -1,10 +1,11 @@
-//! What one shard answers: `Read`, `Load`, `Evict`, `CacheStatus`. Runs on the shard's executor; nothing here is `Send`.
+//! What one shard answers: bytes, loads, evictions, and what is held. Runs on the shard's executor; nothing here is `Send`.
 //!
 //! Invariants: bytes leave only under a valid ticket of their (file, version); a version that the feed called dead is
 //! `Stale`; a file of another core is refused and named.
 
 mod load;
 mod read;
+mod verify;
 
 use crate::counters::ShardView;
 use crate::feed::FeedWatch;
@@ -18,7 +19,10 @@ use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
 use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, unix_now_ms};
 use forebay_engine::{PageSlice, Store};
-use forebay_net::message::data::{CacheStatus, CacheStatusReply, CachedBytes, Evict, EvictReply, Load, Read};
+use forebay_net::message::data::{
+    BlockBytes, CacheStatus, CacheStatusReply, CachedBlocks, CachedBlocksReply, CachedBytes, Evict, EvictReply, Load,
+    Read, Verify,
+};
 use forebay_net::message::handshake::Role;
 use forebay_net::transport::glommio::{ShardReply, ShardService};
 use forebay_net::{Op, Peer, decode};
@@ -73,8 +77,10 @@ impl ShardService for Service {
             Op::Load => self.load(&session, decode::<Load>(&body)?, until).await,
             Op::Evict => self.evict(&peer, decode::<Evict>(&body)?).await,
             Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
+            Op::Verify => self.verify(&session, &peer, decode::<Verify>(&body)?, until).await,
+            Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(&body)?)),
             other => {
-                let message = format!("operation {other:?}: a worker offers Read, Load, Evict and CacheStatus");
+                let message = format!("operation {other:?}: a worker does not answer this");
                 Err(KindError::new(ErrorKind::Unsupported, message))
             }
         }
@@ -169,6 +175,18 @@ impl Service {
             CachedBytes { mem_bytes: held.mem_bytes, ssd_bytes: held.ssd_bytes, any_bytes: held.any_bytes }
         };
         Ok(ShardReply::of(&CacheStatusReply { files: request.files.iter().map(status).collect() }))
+    }
+
+    fn cached_blocks(&self, request: &CachedBlocks) -> ShardReply {
+        let content = (FileId(request.file_id), Version(request.version));
+        let held = self.engine.cached_groups(content, limits::BLOCK_BYTES, request.first_block);
+        let end = held.len() <= limits::BATCH_MAX;
+        let block = |(block, held): (u32, forebay_engine::CachedPages)| BlockBytes {
+            block,
+            cached: CachedBytes { mem_bytes: held.mem_bytes, ssd_bytes: held.ssd_bytes, any_bytes: held.any_bytes },
+        };
+        let blocks = held.into_iter().take(limits::BATCH_MAX).map(block).collect();
+        ShardReply::of(&CachedBlocksReply { blocks, end })
     }
 
     /// Waits for a page from the store as long as the request has and the mount's deadline allows.

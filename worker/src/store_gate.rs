@@ -12,6 +12,7 @@ use forebay_net::message::cluster::GetMountStore;
 use forebay_ufs::{StoreError, StoreLimits, UnderStore};
 use futures::StreamExt;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub(crate) struct StoreGate {
 
 struct MountEntry {
     pulse: Arc<Pulse>,
+    /// As the master told it with the mount; none for a mount that a ticket named first.
+    generation: Option<u32>,
     opened: tokio::sync::Mutex<Opened>,
     told: Mutex<Told>,
 }
@@ -138,13 +141,21 @@ impl StoreGate {
         if told.uri.is_empty() { format!("mount {mount}") } else { told.uri.clone() }
     }
 
-    /// Closes the stores of mounts that are gone and opens those that are not open, so that a master that is away later
-    /// stops no read. One that cannot be opened is tried again after a pause.
-    pub(crate) fn set_mounts(self: &Arc<Self>, existing: &[MountId]) {
+    /// Closes the stores of mounts that are gone or have another generation, and opens those that are not open, so that a
+    /// master that is away later stops no read. One that cannot be opened is tried again after a pause. Reads under way
+    /// end with the store that they began with.
+    pub(crate) fn set_mounts(self: &Arc<Self>, existing: &BTreeMap<MountId, u32>) {
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        mounts.retain(|mount, _| existing.contains(mount));
-        let due = |mount: &MountId| mounts.get(mount).is_none_or(|entry| entry.told().is_due());
-        let due: Vec<MountId> = existing.iter().copied().filter(due).collect();
+        // A store opened before the master told of its mount may have been opened with older options.
+        let is_known = |mount: &MountId, entry: &Arc<MountEntry>| existing.get(mount).copied() == entry.generation;
+        mounts.retain(|mount, entry| existing.contains_key(mount) && is_known(mount, entry));
+        let mut due = Vec::new();
+        for (&mount, &generation) in existing {
+            let entry = mounts.entry(mount).or_insert_with(|| self.fresh_entry(Some(generation)));
+            if entry.told().is_due() {
+                due.push(mount);
+            }
+        }
         drop(mounts);
         for mount in due {
             let (gate, entry) = (self.clone(), self.entry(mount));
@@ -165,12 +176,13 @@ impl StoreGate {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(mount)
-            .or_insert_with(|| self.fresh_entry())
+            .or_insert_with(|| self.fresh_entry(None))
             .clone()
     }
 
-    fn fresh_entry(&self) -> Arc<MountEntry> {
+    fn fresh_entry(&self, generation: Option<u32>) -> Arc<MountEntry> {
         Arc::new(MountEntry {
+            generation,
             pulse: Arc::new(Pulse::new(self.limits.deadline)),
             opened: tokio::sync::Mutex::default(),
             told: Mutex::default(),

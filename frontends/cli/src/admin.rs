@@ -1,27 +1,49 @@
 //! `admin report`: what the master knows of everything, for people or as JSON.
 
+use crate::arguments::{self, ReportPart};
 use crate::failure::Failure;
 use crate::fs::mounts as fs_mounts;
+use crate::job;
 use crate::output::{Output, printable, table};
 use forebay_base::ByteSize;
 use forebay_client::Client;
 use forebay_client::message::cluster::{Report, ReportReply, WorkerCounters, WorkerReport};
+use forebay_client::message::job::ListJobs;
 use serde_json::{Value, json};
 
 /// Fetches and shows the report.
-pub(crate) async fn report(client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) async fn report(client: &Client, arguments: arguments::Report) -> Result<(), Failure> {
+    let wants = |part| arguments.part.is_none_or(|only| only == part);
     let report =
         client.master(&Report::default()).await.map_err(|error| Failure::of("admin report", "master", &error))?;
+    let jobs = match wants(ReportPart::Jobs) {
+        true => {
+            let asked = client.master(&ListJobs { all: false }).await;
+            asked.map_err(|error| Failure::of("admin report", "jobs", &error))?.jobs
+        }
+        false => Vec::new(),
+    };
     let mut output = Output::open();
-    if json {
-        output.line(&as_json(&report).to_string())?;
+    if arguments.json {
+        let mut all = as_json(&report, wants);
+        if wants(ReportPart::Jobs) {
+            all["jobs"] = jobs.iter().map(|job| job::as_json(job, None)).collect();
+        }
+        output.line(&all.to_string())?;
     } else {
-        show(&mut output, &report)?;
+        show(&mut output, &report, wants)?;
+        if wants(ReportPart::Jobs) && (arguments.part.is_some() || !jobs.is_empty()) {
+            output.line("")?;
+            match jobs.is_empty() {
+                true => output.line("no job runs")?,
+                false => job::show(&mut output, &jobs)?,
+            }
+        }
     }
     output.flush()
 }
 
-fn show(output: &mut Output, report: &ReportReply) -> Result<(), Failure> {
+fn show(output: &mut Output, report: &ReportReply, wants: impl Fn(ReportPart) -> bool) -> Result<(), Failure> {
     output.line(&format!("cluster   {:032x}", report.cluster_id))?;
     output.line(&format!(
         "master    map epoch {}, journal index {}, {} inodes, {} resident",
@@ -32,7 +54,7 @@ fn show(output: &mut Output, report: &ReportReply) -> Result<(), Failure> {
     ))?;
     let live = report.workers.iter().filter(|worker| worker.live).count();
     output.line(&format!("workers   {live} live of {}", report.workers.len()))?;
-    if !report.workers.is_empty() {
+    if !report.workers.is_empty() && wants(ReportPart::Capacity) {
         output.line("")?;
         table(
             output,
@@ -40,6 +62,8 @@ fn show(output: &mut Output, report: &ReportReply) -> Result<(), Failure> {
             &[3, 5, 6, 7],
             &report.workers.iter().flat_map(tier_rows).collect::<Vec<_>>(),
         )?;
+    }
+    if !report.workers.is_empty() && wants(ReportPart::Metrics) {
         output.line("")?;
         table(
             output,
@@ -58,6 +82,9 @@ fn show(output: &mut Output, report: &ReportReply) -> Result<(), Failure> {
             &[1, 2, 3, 4, 5, 6, 7, 8, 9],
             &report.workers.iter().map(counter_row).collect::<Vec<_>>(),
         )?;
+    }
+    if !wants(ReportPart::Mounts) {
+        return Ok(());
     }
     output.line("")?;
     fs_mounts::show(output, &report.mounts)
@@ -118,9 +145,9 @@ fn rate(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// The report for programs.
-pub(crate) fn as_json(report: &ReportReply) -> Value {
-    json!({
+/// The report for programs, or the parts of it that are wanted.
+pub(crate) fn as_json(report: &ReportReply, wants: impl Fn(ReportPart) -> bool) -> Value {
+    let mut all = json!({
         "cluster_id": format!("{:032x}", report.cluster_id),
         "epoch": report.epoch,
         "journal_index": report.journal_index,
@@ -128,7 +155,24 @@ pub(crate) fn as_json(report: &ReportReply) -> Value {
         "master_resident_bytes": report.master_resident_bytes,
         "workers": report.workers.iter().map(worker_json).collect::<Vec<_>>(),
         "mounts": report.mounts.iter().map(fs_mounts::as_json).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(all) = all.as_object_mut() {
+        let (capacity, metrics) = (wants(ReportPart::Capacity), wants(ReportPart::Metrics));
+        all.retain(|key, _| match key.as_str() {
+            "workers" => capacity || metrics,
+            "mounts" => wants(ReportPart::Mounts),
+            _ => true,
+        });
+        let workers = all.get_mut("workers").and_then(Value::as_array_mut).into_iter().flatten();
+        for worker in workers.filter_map(Value::as_object_mut) {
+            worker.retain(|key, _| match key.as_str() {
+                "tiers" => capacity,
+                "counters" | "hit_rate" => metrics,
+                _ => true,
+            });
+        }
+    }
+    all
 }
 
 fn worker_json(worker: &WorkerReport) -> Value {

@@ -1,8 +1,16 @@
 //! What `forebay` accepts. Pure.
 
+mod fs;
+mod job;
+mod policy;
+
+pub(crate) use fs::*;
+pub(crate) use job::*;
+pub(crate) use policy::*;
+
 use crate::failure::EXIT_CODES;
 use clap::{Args, Parser, Subcommand};
-use forebay_base::{ByteSize, Span};
+use forebay_base::Span;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -56,6 +64,28 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: AdminVerb,
     },
+    /// Writes a completion script for a shell
+    #[command(after_help = "Example:\n  forebay completion bash > /etc/bash_completion.d/forebay")]
+    Completion {
+        /// Which one
+        #[arg(value_enum)]
+        shell: CompletionShell,
+    },
+    /// Writes the manual pages, one for each verb
+    #[command(after_help = "Example:\n  forebay man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Here, as forebay*.1; without it the page of `forebay` goes to standard output
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Shells that are completed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum CompletionShell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Args, Debug)]
@@ -93,150 +123,14 @@ pub(crate) struct Detached {
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum FsVerb {
-    /// Shows a bucket or directory in the namespace
-    Mount(Mount),
-    /// Removes a mount; refuses while files are open there
-    Unmount {
-        /// Even while files are open there
-        #[arg(long)]
-        force: bool,
-        /// Where it is mounted
-        path: String,
-    },
-    /// Lists the mounts
-    Mounts {
-        /// One JSON array
-        #[arg(long)]
-        json: bool,
-    },
-    /// Lists a directory
-    Ls {
-        /// Everything below it, one full path a line
-        #[arg(short = 'R', long)]
-        recursive: bool,
-        /// Sizes in KiB, MiB, GiB
-        #[arg(short = 'h', long = "human")]
-        human: bool,
-        /// A JSON array; with -R one JSON object a line
-        #[arg(long)]
-        json: bool,
-        /// Prints help
-        #[arg(long, action = clap::ArgAction::Help)]
-        help: Option<bool>,
-        #[arg(default_value = "/")]
-        path: String,
-    },
-    /// Shows one file or directory, with what is cached of it
-    Stat {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-        path: String,
-    },
-    /// Writes files to standard output
-    Cat {
-        #[arg(required = true)]
-        paths: Vec<String>,
-    },
-    /// Fetches files into the cache, as a job of the master, and reports exactly what happened
-    #[command(after_help = "Example:\n  forebay fs load -R --bandwidth 200MiB /data/train")]
-    Load(Load),
-    /// Drops files from the cache; the store keeps them
-    Free {
-        /// Everything below the directories named
-        #[arg(short = 'R', long)]
-        recursive: bool,
-        #[arg(required = true)]
-        paths: Vec<String>,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Mount {
-    /// An option of the store, e.g. --option endpoint=http://host:9000
-    #[arg(long = "option", value_name = "K=V", value_parser = key_value)]
-    pub(crate) options: Vec<(String, String)>,
-    /// Reads more options from a file, one k=v a line: keeps secrets out of the process list
-    #[arg(long, value_name = "FILE")]
-    pub(crate) option_file: Option<PathBuf>,
-    /// How old metadata may be before the store is asked again: a time such as 30s, 0s, or never
-    #[arg(long, default_value = "30s", value_parser = freshness)]
-    pub(crate) freshness: Span,
-    /// Refuses writes through this mount
-    #[arg(long)]
-    pub(crate) readonly: bool,
-    /// Absolute path in the namespace that does not exist yet
-    pub(crate) path: String,
-    /// s3://bucket/prefix or file:///directory
-    pub(crate) uri: String,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Load {
-    /// Everything below the directories named
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-    /// Prints the job's number and returns; the job goes on
-    #[arg(long, conflicts_with_all = ["progress", "stop"])]
-    pub(crate) submit: bool,
-    /// Shows a load until it ends: the one of this number or path, else the newest that runs
-    #[arg(long, value_name = "ID|PATH", conflicts_with = "stop")]
-    pub(crate) progress: Option<Option<String>>,
-    /// Ends a load, named in the same way; what is loaded stays
-    #[arg(long, value_name = "ID|PATH")]
-    pub(crate) stop: Option<Option<String>>,
-    /// Most bytes per second from stores, over all workers, e.g. 100MiB
-    #[arg(long, value_name = "SIZE", value_parser = bandwidth)]
-    pub(crate) bandwidth: Option<u64>,
-    /// Reads back from SSD what was loaded and compares it with its checksums; what is wrong is fetched again
-    #[arg(long)]
-    pub(crate) verify: bool,
-    /// Workers that get each block
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) replicas: u16,
-    /// One JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[arg(required_unless_present_any = ["progress", "stop"])]
-    pub(crate) paths: Vec<String>,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum JobVerb {
-    /// Lists the jobs that run
-    #[command(after_help = "Example:\n  forebay job ls --all")]
-    Ls {
-        /// One JSON array
-        #[arg(long)]
-        json: bool,
-        /// Those that have ended too, the last 100
-        #[arg(long)]
-        all: bool,
-    },
-    /// Shows one job
-    #[command(after_help = "Example:\n  forebay job stat 7 --failures")]
-    Stat {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-        /// Each file that failed, and why
-        #[arg(long)]
-        failures: bool,
-        id: u64,
-    },
-    /// Ends a job; what it has done stays
-    #[command(after_help = "Example:\n  forebay job cancel 7")]
-    Cancel { id: u64 },
-}
-
-#[derive(Subcommand, Debug)]
 pub(crate) enum AdminVerb {
     /// Capacity, use, hit rates and troubles of workers and mounts
-    Report {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
+    #[command(after_help = "Example:\n  forebay admin report capacity --json")]
+    Report(Report),
+    /// What holds below a path instead of what its mount says
+    PathPolicy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
     },
     /// Checks this host for its roles: kernel, limits, disks, ports, clock, cluster; says how to mend what is wrong
     #[command(after_help = "Example:\n  forebay admin doctor --no-speed\n\nExit code 1 when a check fails.")]
@@ -244,6 +138,29 @@ pub(crate) enum AdminVerb {
     /// Writes a tarball for a bug report: versions, configuration, doctor, report, logs; no secrets
     #[command(after_help = "Example:\n  forebay admin collect --output /tmp/forebay.tar.gz")]
     Collect(Collect),
+}
+
+/// A part of the report.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ReportPart {
+    /// Workers and their tiers
+    Capacity,
+    /// Hit rates and counters
+    Metrics,
+    /// Mounts and their health
+    Mounts,
+    /// Jobs that run
+    Jobs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only this part
+    #[arg(value_enum)]
+    pub(crate) part: Option<ReportPart>,
 }
 
 #[derive(Args, Debug)]
@@ -283,11 +200,6 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn bandwidth(text: &str) -> Result<u64, String> {
-    let bytes = text.trim().trim_end_matches("/s").parse::<ByteSize>()?.0;
-    if bytes == 0 { Err("want more than 0".into()) } else { Ok(bytes) }
-}
-
 fn freshness(text: &str) -> Result<Span, String> {
     text.parse().map_err(|_| "want a time such as 30s, 0s, 5m or never".into())
 }
@@ -322,7 +234,7 @@ mod tests {
             parse(&["--option", "endpoint=http://h:1/?a=b", "--freshness", "never", "/a", "s3://b"]).expect("valid");
         let Command::Fs { verb: FsVerb::Mount(mount) } = cli.command else { panic!("mount") };
         assert_eq!(mount.options, [("endpoint".to_string(), "http://h:1/?a=b".to_string())]);
-        assert_eq!(mount.freshness, Span::Never);
+        assert_eq!(mount.freshness, Some(Span::Never));
         for bad in [&["--option", "x", "/a", "s3://b"][..], &["--freshness", "soon", "/a", "s3://b"], &["/a"]] {
             let error = parse(bad).expect_err("it is wrong");
             let line = one_line(&error);

@@ -48,7 +48,7 @@ pub(crate) fn collect(arguments: &Collect, source: &SettingsSource) -> Result<()
         let client = connection::connect(&loaded.settings).await?;
         client.master(&Report::default()).await.map_err(|error| Failure::of("admin report", "master", &error))
     });
-    parcel.add("report.json", &said(report.map(|report| admin::as_json(&report).to_string())))?;
+    parcel.add("report.json", &said(report.map(|report| admin::as_json(&report, |_| true).to_string())))?;
     parcel.add("versions.txt", &host::versions())?;
     parcel.add("host.txt", &host::facts())?;
     parcel.add("directories.txt", &host::directories(&loaded.settings))?;

@@ -42,6 +42,16 @@ impl Failure {
         Self { code: USAGE, message: message.into() }
     }
 
+    /// A message with a code of its own.
+    pub(crate) fn coded(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The exit code says it all.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The cluster said no to `what` on `value`.
     pub(crate) fn of(what: &str, value: &str, error: &KindError) -> Self {
         let code = match error.kind {

@@ -1,16 +1,28 @@
 //! `forebay fs`: one file per verb or pair of verbs.
 
 mod cat;
+mod check;
+mod checksum;
+mod copy;
+mod ends;
+mod find;
 mod free;
+mod glob;
+mod held;
 mod list;
 mod load;
+mod location;
 pub(crate) mod mounts;
+mod paths;
 mod progress;
 mod stat;
+mod test;
+mod usage;
 mod walk;
 
 use crate::arguments::FsVerb;
 use crate::failure::Failure;
+use ends::End;
 use forebay_client::Client;
 
 /// Runs one verb.
@@ -19,11 +31,20 @@ pub(crate) async fn run(client: Client, verb: FsVerb) -> Result<(), Failure> {
         FsVerb::Mount(mount) => mounts::mount(&client, mount).await,
         FsVerb::Unmount { force, path } => mounts::unmount(&client, path, force).await,
         FsVerb::Mounts { json } => mounts::list(&client, json).await,
-        FsVerb::Ls { recursive, human, json, path, help: _ } => {
-            list::list(&client, &path, list::Style { recursive, human, json }).await
-        }
-        FsVerb::Stat { json, path } => stat::stat(&client, &path, json).await,
+        FsVerb::Ls(arguments) => list::list(&client, arguments).await,
+        FsVerb::Stat(arguments) => stat::stat(&client, arguments).await,
         FsVerb::Cat { paths } => cat::cat(&client, &paths).await,
+        FsVerb::Head(arguments) => ends::show(&client, End::Head, arguments).await,
+        FsVerb::Tail(arguments) => ends::show(&client, End::Tail, arguments).await,
+        FsVerb::Test(arguments) => test::test(&client, arguments).await,
+        FsVerb::Du(arguments) => usage::du(&client, arguments).await,
+        FsVerb::Count(arguments) => usage::count(&client, arguments).await,
+        FsVerb::Checksum(arguments) => checksum::checksum(&client, arguments).await,
+        FsVerb::Location(arguments) => location::location(&client, arguments).await,
+        FsVerb::Find(arguments) => find::find(&client, arguments).await,
+        FsVerb::CopyTo(arguments) => copy::copy_to(&client, arguments).await,
+        FsVerb::Refresh(arguments) => check::refresh(&client, arguments).await,
+        FsVerb::Check(arguments) => check::check(&client, arguments).await,
         FsVerb::Load(load) => load::load(&client, load).await,
         FsVerb::Free { recursive, paths } => free::free(&client, &paths, recursive).await,
     }

@@ -69,11 +69,16 @@ async fn list(client: &Client, json: bool, all: bool) -> Result<(), Failure> {
     } else if jobs.is_empty() {
         output.line(if all { "no jobs" } else { "no job runs: --all shows those that have ended" })?;
     } else {
-        let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
-        let heading = ["JOB", "KIND", "STATE", "FILES", "FAILED", "BYTES", "DONE", "SUBMITTED", "BY", "PATHS"];
-        table(&mut output, &heading, &[0, 3, 4, 5, 6], &rows)?;
+        show(&mut output, &jobs)?;
     }
     output.flush()
+}
+
+/// Jobs as a table.
+pub(crate) fn show(output: &mut Output, jobs: &[JobInfo]) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
+    let heading = ["JOB", "KIND", "STATE", "FILES", "FAILED", "BYTES", "DONE", "SUBMITTED", "BY", "PATHS"];
+    table(output, &heading, &[0, 3, 4, 5, 6], &rows)
 }
 
 fn row(job: &JobInfo) -> Vec<String> {

@@ -12,18 +12,20 @@ mod failure;
 mod fs;
 mod job;
 mod local;
+mod manual;
 mod output;
+mod policy;
 mod role;
 mod settings_source;
 
-use arguments::{Cli, Command};
+use arguments::{AdminVerb, Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind as ClapError;
 use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::try_parse_from(arguments::find_style(std::env::args_os())) {
         Ok(cli) => run(cli),
         Err(error) => match error.kind() {
             ClapError::DisplayHelp | ClapError::DisplayVersion => output::line(error.to_string().trim_end()),
@@ -51,10 +53,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Detached(detached) => Err(role::exec_detached(&detached)),
         Command::Fs { verb } => connection::run(&source, |client| fs::run(client, verb)),
         Command::Job { verb } => connection::run(&source, |client| job::run(client, verb)),
-        Command::Admin { verb: arguments::AdminVerb::Doctor(arguments) } => doctor::doctor(&arguments, &source),
-        Command::Admin { verb: arguments::AdminVerb::Collect(arguments) } => collect::collect(&arguments, &source),
-        Command::Admin { verb: arguments::AdminVerb::Report { json } } => {
-            connection::run(&source, |client| async move { admin::report(&client, json).await })
+        Command::Admin { verb: AdminVerb::Doctor(arguments) } => doctor::doctor(&arguments, &source),
+        Command::Admin { verb: AdminVerb::Collect(arguments) } => collect::collect(&arguments, &source),
+        Command::Completion { shell } => manual::completion(shell),
+        Command::Man { dir } => manual::man(dir.as_deref()),
+        Command::Admin { verb: AdminVerb::Report(report) } => {
+            connection::run(&source, |client| async move { admin::report(&client, report).await })
+        }
+        Command::Admin { verb: AdminVerb::PathPolicy { verb } } => {
+            connection::run(&source, |client| async move { policy::run(&client, verb).await })
         }
     }
 }

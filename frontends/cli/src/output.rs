@@ -88,6 +88,12 @@ pub(crate) fn date(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minute_of_day / 60, minute_of_day % 60)
 }
 
+/// `2026-11-23T19:43:46.000Z` of milliseconds since 1970.
+pub(crate) fn timestamp(ms: u64) -> String {
+    let to_the_minute = date(ms).replace(' ', "T");
+    format!("{to_the_minute}:{:02}.{:03}Z", ms / 1000 % 60, ms % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +103,7 @@ mod tests {
         assert_eq!(date(0), "1970-01-01 00:00");
         assert_eq!(date(951_782_400_000), "2000-02-29 00:00");
         assert_eq!(date(1_795_463_026_000), "2026-11-23 19:43");
+        assert_eq!(timestamp(1_795_463_026_007), "2026-11-23T19:43:46.007Z");
     }
 
     #[test]

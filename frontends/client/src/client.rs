@@ -8,10 +8,10 @@ use crate::masters::Masters;
 use crate::open_file::OpenFile;
 use crate::sweep;
 use crate::workers::Workers;
-use forebay_base::{ErrorKind, FileId, KindError, Version, WorkerId, limits};
+use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits};
 use forebay_net::Message;
 use forebay_net::message::cluster::{ClusterMap, GetClusterMap};
-use forebay_net::message::data::CachedBytes;
+use forebay_net::message::data::{BlockBytes, CachedBytes, VerifyReply};
 use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -192,6 +192,12 @@ impl Client {
         OpenFile::new(self.inner.clone(), grant)
     }
 
+    /// Compares what the owners hold of a file with the store; what differs is dropped. `progress` gets the bytes of each
+    /// step as it ends. Needs the role Admin.
+    pub async fn verify(&self, file: &OpenFile, progress: impl FnMut(u64)) -> Result<VerifyReply, KindError> {
+        sweep::verify(&self.inner, file, progress).await
+    }
+
     /// Drops files from the cache of every worker; returns the bytes freed. Needs the role Admin.
     pub async fn evict(&self, files: &[FileId]) -> Result<u64, KindError> {
         sweep::evict(&self.inner, files).await
@@ -200,6 +206,29 @@ impl Client {
     /// What all workers hold of files, in the order asked.
     pub async fn cached(&self, files: &[(FileId, Version)]) -> Result<Vec<CachedBytes>, KindError> {
         sweep::cached(&self.inner, files).await
+    }
+
+    /// What each worker that answers holds of files, in the order asked.
+    pub async fn cached_by_worker(
+        &self,
+        files: &[(FileId, Version)],
+    ) -> Result<Vec<(WorkerId, Vec<CachedBytes>)>, KindError> {
+        sweep::cached_by_worker(&self.inner, files).await
+    }
+
+    /// What each worker that answers holds of one file, block by block.
+    pub async fn cached_blocks(
+        &self,
+        file: FileId,
+        version: Version,
+    ) -> Result<Vec<(WorkerId, Vec<BlockBytes>)>, KindError> {
+        sweep::cached_blocks(&self.inner, file, version).await
+    }
+
+    /// Workers for a block, the owner first, with the core that serves the file there and its `host:port`.
+    #[must_use]
+    pub fn owners(&self, file: FileId, block: BlockIndex) -> Vec<(WorkerId, ShardId, String)> {
+        sweep::owners(&self.inner, file, block)
     }
 
     /// The cluster map as last seen.

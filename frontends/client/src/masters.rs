@@ -136,7 +136,7 @@ fn refused_for_good(kind: ErrorKind) -> bool {
 }
 
 fn changes_something(op: Op) -> bool {
-    matches!(op, Op::Mount | Op::Unmount)
+    matches!(op, Op::Mount | Op::Unmount | Op::UpdateMount | Op::SetPathPolicy | Op::RemovePathPolicy)
 }
 
 /// Calls behind which the master may have to ask a store get longer than the master's own deadline for that.
@@ -145,7 +145,9 @@ fn deadline(op: Op, rpc_timeout: Duration) -> Duration {
         // The master says after this long how far a listing is.
         Op::ReadDir => (rpc_timeout * 3).max(Duration::from_secs(20)),
         Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve => rpc_timeout * 3,
-        Op::Mount | Op::Unmount | Op::SubmitJob => rpc_timeout * 6,
+        Op::Mount | Op::Unmount | Op::UpdateMount | Op::SubmitJob => rpc_timeout * 6,
+        // A whole directory is listed; the store's own deadlines end it.
+        Op::Refresh => rpc_timeout * 60,
         _ => rpc_timeout,
     }
 }

@@ -6,7 +6,8 @@
 use super::command::{Event, TABLE};
 use super::job::JobTable;
 use super::{
-    Command, Dentry, Inode, MountRecord, Outcome, Partition, Partitions, Reap, Removal, Step, SyncDirectory, Upsert,
+    Command, Dentry, Inode, MountRecord, Outcome, Partition, Partitions, PolicyRecord, Reap, Removal, Step,
+    SyncDirectory, Upsert,
 };
 use forebay_base::{ErrorKind, FileId, KindError, PartitionId, placement::partition_of_new_directory};
 use forebay_net::message::namespace::{KIND_DIRECTORY, KIND_FILE};
@@ -89,6 +90,9 @@ pub(crate) fn apply(partitions: &mut Partitions, count: u16, command: &Command) 
         Command::EndJob { step, state, now_ms } => {
             jobs(&mut touched, |jobs| jobs.end(step, *state, *now_ms).map(|()| NOTHING_DIED))
         }
+        Command::UpdateMount(mount) => update_mount(&mut touched, mount),
+        Command::SetPolicy(policy) => set_policy(&mut touched, policy),
+        Command::RemovePolicy { path } => remove_policy(&mut touched, path),
     };
     match result {
         Ok(outcome) => outcome,
@@ -228,6 +232,37 @@ fn remove_mount(touched: &mut Touched<'_>, mount_id: u32, chain: &[Removal]) -> 
         touched.remove(FileId(removal.parent), &removal.name, &mut events);
     }
     Ok(Outcome::Done { events })
+}
+
+fn update_mount(touched: &mut Touched<'_>, mount: &MountRecord) -> Result<Outcome, Refusal> {
+    let gone = || Refusal::Refused(ErrorKind::NotFound, format!("mount {} does not exist", mount.path));
+    let known = touched.get(TABLE)?.mounts.get(&mount.mount_id).ok_or_else(gone)?;
+    if known.path != mount.path || known.generation.checked_add(1) != Some(mount.generation) {
+        return Err(Refusal::Retry);
+    }
+    let record = MountRecord { root: known.root, uri: known.uri.clone(), ..mount.clone() };
+    let table = touched.change(TABLE);
+    table.mounts.insert(record.mount_id, record.clone());
+    table.mark_head();
+    Ok(Outcome::Mounted(record))
+}
+
+fn set_policy(touched: &mut Touched<'_>, policy: &PolicyRecord) -> Result<Outcome, Refusal> {
+    touched.get(TABLE)?;
+    let table = touched.change(TABLE);
+    table.policies.insert(policy.path.clone(), policy.clone());
+    table.mark_head();
+    Ok(Outcome::Done { events: Vec::new() })
+}
+
+fn remove_policy(touched: &mut Touched<'_>, path: &str) -> Result<Outcome, Refusal> {
+    if !touched.get(TABLE)?.policies.contains_key(path) {
+        return Err(Refusal::Refused(ErrorKind::NotFound, format!("{path}: no policy is set there")));
+    }
+    let table = touched.change(TABLE);
+    table.policies.remove(path);
+    table.mark_head();
+    Ok(Outcome::Done { events: Vec::new() })
 }
 
 fn sync_directory(touched: &mut Touched<'_>, count: u16, sync: &SyncDirectory) -> Result<Outcome, Refusal> {

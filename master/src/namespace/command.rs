@@ -24,6 +24,17 @@ pub(crate) struct MountRecord {
     pub(crate) freshness_ms: u64,
     /// Whether writes are refused.
     pub(crate) readonly: bool,
+    /// Grows with each change of the mount.
+    pub(crate) generation: u32,
+}
+
+/// What holds at a path and below it.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PolicyRecord {
+    /// Absolute, normalised.
+    pub(crate) path: String,
+    /// Milliseconds, instead of the mount's; `u64::MAX` for never.
+    pub(crate) freshness_ms: Option<u64>,
 }
 
 impl fmt::Debug for MountRecord {
@@ -146,6 +157,15 @@ pub(crate) enum Command {
         /// Milliseconds since 1970.
         now_ms: u64,
     },
+    /// Changes options, freshness and mode of a mount; its generation is the next one.
+    UpdateMount(MountRecord),
+    /// Sets the policy of a path.
+    SetPolicy(PolicyRecord),
+    /// Removes the policy of a path.
+    RemovePolicy {
+        /// Which one.
+        path: String,
+    },
 }
 
 /// The partition that keeps the mount table, the jobs and the boot counter, and the root directory.
@@ -158,8 +178,14 @@ impl Command {
         let home = |id: u64| FileId(id).partition().0;
         let mut set = Vec::new();
         match self {
-            Command::Boot | Command::PutJob { .. } | Command::JobProgress(_) | Command::EndJob { .. } => {
-                set.push(TABLE.0)
+            Command::Boot
+            | Command::PutJob { .. }
+            | Command::JobProgress(_)
+            | Command::EndJob { .. }
+            | Command::UpdateMount(_)
+            | Command::SetPolicy(_)
+            | Command::RemovePolicy { .. } => {
+                set.push(TABLE.0);
             }
             Command::AddMount { steps, .. } => {
                 set.push(TABLE.0);

@@ -3,7 +3,7 @@
 //! Invariants: ids and versions are never drawn twice; every change goes through a method that marks the row dirty, so
 //! that a cut is exactly the rows that changed since the last one.
 
-use super::command::MountRecord;
+use super::command::{MountRecord, PolicyRecord};
 use super::job::{FAILURE, JOB, JobTable};
 use super::{Dentry, Inode};
 use forebay_base::{FileId, Incarnation, PartitionId, Version};
@@ -38,6 +38,7 @@ struct Head {
     boot: u64,
     orphans: Vec<u64>,
     mounts: Vec<MountRecord>,
+    policies: Vec<PolicyRecord>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +61,7 @@ pub(crate) struct Partition {
     orphans: BTreeSet<FileId>,
     pub(super) mounts: BTreeMap<u32, MountRecord>,
     pub(super) jobs: JobTable,
+    pub(super) policies: BTreeMap<String, PolicyRecord>,
     inodes: HashMap<FileId, Inode>,
     entries: HashMap<FileId, BTreeMap<Box<[u8]>, Dentry>>,
     dirty: Dirty,
@@ -96,6 +98,7 @@ impl Partition {
             orphans: BTreeSet::new(),
             mounts: BTreeMap::new(),
             jobs: JobTable::default(),
+            policies: BTreeMap::new(),
             inodes: HashMap::new(),
             entries: HashMap::new(),
             dirty: Dirty { head: true, ..Dirty::default() },
@@ -174,6 +177,11 @@ impl Partition {
     /// The jobs; none in every partition but the first.
     pub(crate) fn jobs(&self) -> &JobTable {
         &self.jobs
+    }
+
+    /// The policies of paths; none in every partition but the first.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &PolicyRecord> {
+        self.policies.values()
     }
 
     /// The id that the next new inode here will get.
@@ -271,6 +279,7 @@ impl Partition {
             boot: self.boot,
             orphans: self.orphans.iter().map(|id| id.0).collect(),
             mounts: self.mounts.values().cloned().collect(),
+            policies: self.policies.values().cloned().collect(),
         }
     }
 
@@ -322,6 +331,7 @@ impl Partition {
                 partition.next_mount = head.next_mount;
                 partition.boot = head.boot;
                 partition.orphans = head.orphans.into_iter().map(FileId).collect();
+                partition.policies = head.policies.into_iter().map(|policy| (policy.path.clone(), policy)).collect();
                 partition.mounts = head.mounts.into_iter().map(|mount| (mount.mount_id, mount)).collect();
             }
             INODE => {

@@ -28,6 +28,9 @@ enum Act {
     Stale(u8),
     Reap,
     Boot,
+    UpdateMount(u8),
+    SetPolicy(u8, u8),
+    RemovePolicy(u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -40,6 +43,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<u8>().prop_map(Act::Stale),
         1 => Just(Act::Reap),
         1 => Just(Act::Boot),
+        1 => (0u8..4).prop_map(Act::UpdateMount),
+        1 => (0u8..3, any::<u8>()).prop_map(|(path, value)| Act::SetPolicy(path, value)),
+        1 => (0u8..3).prop_map(Act::RemovePolicy),
     ]
 }
 
@@ -80,6 +86,7 @@ impl World {
             options: vec![],
             freshness_ms: 0,
             readonly: true,
+            generation: 0,
         };
         let mut steps: Vec<Step> = Vec::new();
         let mut parent = FileId::ROOT;
@@ -100,6 +107,27 @@ impl World {
     fn act(&mut self, act: &Act) {
         match act {
             Act::Boot => drop(self.run(Command::Boot)),
+            Act::UpdateMount(number) => {
+                let path = format!("/m/{number}");
+                let known = self.partitions[&0].mounts().find(|mount| mount.path == path).cloned();
+                let Some(known) = known else { return };
+                let next = MountRecord { readonly: !known.readonly, generation: known.generation + 1, ..known };
+                let outcome = self.run(Command::UpdateMount(next.clone()));
+                assert_eq!(outcome, Outcome::Mounted(next.clone()));
+                // The same change again was meant for the mount as it was before.
+                assert_eq!(self.run(Command::UpdateMount(next)), Outcome::Retry);
+            }
+            Act::SetPolicy(path, value) => {
+                let record = PolicyRecord { path: format!("/m/0/{path}"), freshness_ms: Some(u64::from(*value)) };
+                assert!(matches!(self.run(Command::SetPolicy(record.clone())), Outcome::Done { .. }));
+                assert!(self.partitions[&0].policies().any(|policy| *policy == record));
+            }
+            Act::RemovePolicy(path) => {
+                let path = format!("/m/0/{path}");
+                let known = self.partitions[&0].policies().any(|policy| policy.path == path);
+                let outcome = self.run(Command::RemovePolicy { path });
+                assert_eq!(matches!(outcome, Outcome::Done { .. }), known, "{outcome:?}");
+            }
             Act::Mount(number) => {
                 let exists = self.model.contains_key(&format!("/m/{number}"));
                 let outcome = self.run(self.mount_command(*number));

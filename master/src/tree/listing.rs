@@ -35,8 +35,9 @@ impl Tree {
             }
             let mount = self.mount_of(&found)?;
             let listed = self.freshness.listed(directory);
+            let bound = self.policies.bound(&mount, &found.inode.store_key);
             let goes_on = !after.is_empty() && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
-            if goes_on || mount.bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
+            if goes_on || bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
                 break;
             }
             match self.check_listing(&mount, &found).await? {
@@ -89,7 +90,7 @@ impl Tree {
             let valid = match self.mounts.get(found.inode.mount_id) {
                 Some(mount) if !short => {
                     let checked = self.freshness.checked(id, directory);
-                    mount.bound.valid_ms(checked, true, asked).unwrap_or(0)
+                    self.policies.bound(&mount, &found.inode.store_key).valid_ms(checked, true, asked).unwrap_or(0)
                 }
                 _ => SHORT_MS,
             };

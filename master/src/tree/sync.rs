@@ -1,6 +1,7 @@
 //! Brings the namespace to what a store has: one name, or all names of a directory in chunks. Only differences are
 //! journaled. Runs as flights on the serving runtime, the store calls on the store runtime.
 
+use super::refresh::Changes;
 use super::{Found, Tree, name_of};
 use crate::flights::Steps;
 use crate::mount_state::MountState;
@@ -61,6 +62,17 @@ impl Tree {
         parent: FileId,
         name: Vec<u8>,
     ) -> Result<(), KindError> {
+        self.compare_name(&mount, parent, name, &mut Changes::applied()).await
+    }
+
+    /// Asks the store for one name; `changes` says whether a difference is recorded, and learns of it.
+    pub(super) async fn compare_name(
+        &self,
+        mount: &MountState,
+        parent: FileId,
+        name: Vec<u8>,
+        changes: &mut Changes,
+    ) -> Result<(), KindError> {
         let began = Instant::now();
         let (directory, child) = self.name(parent, &name).await?;
         let key = match &child {
@@ -69,11 +81,12 @@ impl Tree {
         };
         let Some(key) = key else { return Ok(()) };
         self.metrics.store_stats.add(1);
-        let meta = match self.ask(&mount, move |store| async move { store.stat(&key).await }).await {
+        let meta = match self.ask(mount, move |store| async move { store.stat(&key).await }).await {
             Ok(meta) => Some(meta),
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             Err(error) => return Err(error),
         };
+        changes.checked(1);
         for _ in 0..TRIES {
             let (directory, child) = self.name(parent, &name).await?;
             if child.as_ref().is_some_and(|child| self.freshness.checked(child.id, parent) > Some(began)) {
@@ -105,7 +118,16 @@ impl Tree {
                 }
                 return Ok(());
             }
-            if self.propose_sync(sync).await? {
+            let upserted = sync.upserts.first().cloned();
+            if !changes.apply || self.propose_sync(sync).await? {
+                match (upserted, &child) {
+                    (Some(upsert), child) => changes.upserted(&upsert, child.as_ref().map(|child| &child.inode)),
+                    (None, Some(child)) => changes.removed(name.clone(), child.inode.size),
+                    (None, None) => {}
+                }
+                if !changes.apply {
+                    return Ok(());
+                }
                 if let (_, Some(child)) = self.name(parent, &name).await? {
                     self.freshness.set_asked(child.id, began);
                 }
@@ -122,6 +144,16 @@ impl Tree {
         id: FileId,
         steps: Steps,
     ) -> Result<(), KindError> {
+        self.compare_listing(&mount, id, &mut Changes::counting(steps)).await
+    }
+
+    /// Lists a directory in the store; `changes` says whether differences are recorded, and learns of them.
+    pub(super) async fn compare_listing(
+        self: &Arc<Self>,
+        mount: &Arc<MountState>,
+        id: FileId,
+        changes: &mut Changes,
+    ) -> Result<(), KindError> {
         let began = Instant::now();
         let directory = self.directory(id).await?;
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
@@ -130,16 +162,16 @@ impl Tree {
             let (key, from, page_began) = (directory.inode.store_key.clone(), after.take(), Instant::now());
             let last = from.clone();
             self.metrics.store_list_pages.add(1);
-            let page = self.ask(&mount, move |store| async move { store.list(&key, from.as_deref()).await }).await;
+            let page = self.ask(mount, move |store| async move { store.list(&key, from.as_deref()).await }).await;
             let page = match page {
                 Ok(page) => page,
                 Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    return self.listing_gone(&mount, &directory, error).await;
+                    return if changes.apply { self.listing_gone(mount, &directory, error).await } else { Err(error) };
                 }
                 Err(error) => return Err(error),
             };
             // A page without any name is a step too.
-            steps.add(1);
+            changes.steps.add(1);
             let mut chunk: Vec<ObjectMeta> = Vec::new();
             for meta in page.entries {
                 if !is_name(meta.name.as_bytes()) {
@@ -148,12 +180,12 @@ impl Tree {
                     chunk.push(meta);
                 }
                 if chunk.len() == NAMES_MAX {
-                    self.sync_chunk(id, &std::mem::take(&mut chunk), page_began).await?;
-                    steps.add(NAMES_MAX as u64);
+                    self.sync_chunk(id, &std::mem::take(&mut chunk), page_began, changes).await?;
+                    changes.steps.add(NAMES_MAX as u64);
                 }
             }
-            self.sync_chunk(id, &chunk, page_began).await?;
-            steps.add(chunk.len() as u64);
+            self.sync_chunk(id, &chunk, page_began, changes).await?;
+            changes.steps.add(chunk.len() as u64);
             match page.next {
                 Some(next) if last.as_ref() == Some(&next) => {
                     let message = format!("{}: the listing does not go on behind \"{next}\"", mount.record.uri);
@@ -163,8 +195,10 @@ impl Tree {
                 None => break,
             }
         }
-        self.remove_unseen(id, &seen, began, &steps).await?;
-        self.freshness.set_listed(id, began);
+        self.remove_unseen(id, &seen, began, changes).await?;
+        if changes.apply {
+            self.freshness.set_listed(id, began);
+        }
         Ok(())
     }
 
@@ -181,7 +215,7 @@ impl Tree {
         if directory.inode.store_key.is_empty() && error.kind == ErrorKind::NotFound {
             let check = self.ask(mount, |store| async move { store.check().await }).await;
             if check.is_ok() {
-                self.remove_unseen(directory.id, &HashSet::new(), Instant::now(), &Steps::default()).await?;
+                self.remove_unseen(directory.id, &HashSet::new(), Instant::now(), &mut Changes::applied()).await?;
                 self.freshness.set_listed(directory.id, Instant::now());
                 return Ok(());
             }
@@ -191,7 +225,13 @@ impl Tree {
     }
 
     /// Records what a page of a listing, asked for at `began`, says of some names.
-    async fn sync_chunk(&self, directory: FileId, metas: &[ObjectMeta], began: Instant) -> Result<(), KindError> {
+    async fn sync_chunk(
+        &self,
+        directory: FileId,
+        metas: &[ObjectMeta],
+        began: Instant,
+        changes: &mut Changes,
+    ) -> Result<(), KindError> {
         if metas.is_empty() {
             return Ok(());
         }
@@ -203,21 +243,29 @@ impl Tree {
             let ids = self.cores.read(directory.partition(), look).await?;
             let known: Vec<FileId> = ids.iter().flatten().copied().collect();
             let mut known = self.inodes(&known).await?.into_iter();
-            let mut upserts = Vec::new();
+            let (mut upserts, mut before) = (Vec::new(), Vec::new());
             for (meta, id) in metas.iter().zip(ids) {
                 let upsert = self.defaults.upsert(meta.name.as_bytes(), id.map_or(0, |id| id.0), meta);
                 let found = id.and_then(|_| known.next().flatten());
                 // What was asked for itself while the page was under way is newer than the page.
                 let is_older = found.as_ref().is_some_and(|found| self.freshness.asked(found.id) > Some(began));
-                if !is_older && found.is_none_or(|found| differs(&found.inode, &upsert)) {
+                if !is_older && found.as_ref().is_none_or(|found| differs(&found.inode, &upsert)) {
+                    before.push(found);
                     upserts.push(upsert);
                 }
             }
-            if upserts.is_empty() {
-                return Ok(());
-            }
+            let noted: Vec<(Upsert, Option<Inode>)> = if changes.collects() {
+                upserts.iter().cloned().zip(before.into_iter().map(|found| found.map(|found| found.inode))).collect()
+            } else {
+                Vec::new()
+            };
+            let nothing_to_do = upserts.is_empty() || !changes.apply;
             let sync = SyncDirectory { directory: directory.0, upserts, removals: Vec::new(), complete: false };
-            if self.propose_sync(sync).await? {
+            if nothing_to_do || self.propose_sync(sync).await? {
+                changes.checked(metas.len() as u64);
+                for (upsert, before) in noted {
+                    changes.upserted(&upsert, before.as_ref());
+                }
                 return Ok(());
             }
         }
@@ -230,7 +278,7 @@ impl Tree {
         directory: FileId,
         seen: &HashSet<Vec<u8>>,
         began: Instant,
-        steps: &Steps,
+        changes: &mut Changes,
     ) -> Result<(), KindError> {
         let mut after = Vec::new();
         loop {
@@ -241,7 +289,7 @@ impl Tree {
             };
             let names = self.cores.read(directory.partition(), look).await?;
             let end = names.len() < NAMES_MAX;
-            steps.add(1);
+            changes.steps.add(1);
             after = names.last().map(|(name, _)| name.clone()).unwrap_or_default();
             let unseen = names.into_iter().filter(|(name, id)| {
                 // A name that a lookup found while the listing ran is newer than the listing.
@@ -250,13 +298,15 @@ impl Tree {
             let removals: Vec<Removal> =
                 unseen.map(|(name, id)| Removal { parent: directory.0, name, expected: id.0 }).collect();
             let complete = end && self.inode(directory).await?.is_some_and(|found| !found.inode.listed);
-            if !removals.is_empty() || complete {
+            let gone: Vec<Vec<u8>> = removals.iter().map(|removal| removal.name.clone()).collect();
+            if changes.apply && (!removals.is_empty() || complete) {
                 let sync = SyncDirectory { directory: directory.0, upserts: Vec::new(), removals, complete };
                 if !self.propose_sync(sync).await? {
                     let message = format!("directory {directory}: it changed while it was listed, try again");
                     return Err(KindError::new(ErrorKind::Overloaded, message));
                 }
             }
+            gone.into_iter().for_each(|name| changes.removed(name, 0));
             if end {
                 return Ok(());
             }

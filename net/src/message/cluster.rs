@@ -122,8 +122,9 @@ pub struct HeartbeatReply {
     pub feed_position: u64,
     /// The worker was too far behind: it must ask `LiveVersions` for all that it holds, then go on from `feed_position`.
     pub feed_reset: bool,
-    /// Mounts that exist; data of others is dead and their store connections are closed.
-    pub mounts: Vec<u32>,
+    /// (`MountId`, generation) of the mounts that exist; data of others is dead and their store connections are closed. With
+    /// another generation the store has other options and is opened again.
+    pub mounts: Vec<(u32, u32)>,
 }
 message!(Heartbeat => HeartbeatReply);
 

@@ -144,3 +144,57 @@ pub struct CacheStatusReply {
     pub files: Vec<CachedBytes>,
 }
 message!(CacheStatus => CacheStatusReply);
+
+/// What this shard holds of one file, block by block.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct CachedBlocks {
+    /// `FileId`.
+    pub file_id: u64,
+    /// `Version`.
+    pub version: u64,
+    /// First `BlockIndex` asked about.
+    pub first_block: u32,
+}
+
+/// Bytes held of one block.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockBytes {
+    /// `BlockIndex`.
+    pub block: u32,
+    /// What is held.
+    pub cached: CachedBytes,
+}
+
+/// Answers `CachedBlocks`: the blocks of which something is held, ascending, at most `limits::BATCH_MAX`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct CachedBlocksReply {
+    /// Blocks.
+    pub blocks: Vec<BlockBytes>,
+    /// Whether none follows.
+    pub end: bool,
+}
+message!(CachedBlocks => CachedBlocksReply);
+
+/// Compares what this shard holds of a range with a fresh read from the store that is conditional on the version (role
+/// Admin or Master). Pages that differ are dropped.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Verify {
+    /// The signed ticket.
+    pub ticket: Vec<u8>,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Answers `Verify`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct VerifyReply {
+    /// Bytes that are cached and equal.
+    pub equal_bytes: u64,
+    /// Bytes of cached pages that differed or could not be read, and were dropped.
+    pub different_bytes: u64,
+    /// Bytes that are not cached.
+    pub uncached_bytes: u64,
+}
+message!(Verify => VerifyReply);

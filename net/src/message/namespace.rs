@@ -226,3 +226,115 @@ pub struct Recheck {
     pub file_ids: Vec<u64>,
 }
 message!(Recheck => GetAttrReply);
+
+/// Looks at a file's name, or at all names of a directory, in the store now, whatever the freshness (role Admin).
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Refresh {
+    /// `FileId`.
+    pub file_id: u64,
+    /// Whether the namespace takes the differences over; without, they are only told.
+    pub apply: bool,
+}
+
+/// `Difference::kind`: the store has the name, the namespace had not.
+pub const DIFFERENCE_ADDED: u8 = 1;
+/// `Difference::kind`: both have the name.
+pub const DIFFERENCE_CHANGED: u8 = 2;
+/// `Difference::kind`: the namespace had the name, the store has not.
+pub const DIFFERENCE_REMOVED: u8 = 3;
+
+/// `Difference::what`: the length is another.
+pub const DIFFERS_IN_SIZE: u8 = 1;
+/// `Difference::what`: the content is another.
+pub const DIFFERS_IN_CONTENT: u8 = 2;
+/// `Difference::what`: time, mode or owner is another.
+pub const DIFFERS_IN_ATTRIBUTES: u8 = 4;
+/// `Difference::what`: a file was a directory or the reverse.
+pub const DIFFERS_IN_KIND: u8 = 8;
+
+/// A name that namespace and store did not agree on.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The name in its directory.
+    pub name: Vec<u8>,
+    /// One of `DIFFERENCE_*`.
+    pub kind: u8,
+    /// Of a changed name: `DIFFERS_IN_*`, added up.
+    pub what: u8,
+    /// Bytes as the namespace had them.
+    pub known_bytes: u64,
+    /// Bytes as the store has them.
+    pub store_bytes: u64,
+}
+
+/// Answers `Refresh`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct RefreshReply {
+    /// Names compared.
+    pub checked: u64,
+    /// New names.
+    pub added: u64,
+    /// Names that changed.
+    pub changed: u64,
+    /// Names that are gone.
+    pub removed: u64,
+    /// The differences, the first `limits::LISTING_ENTRIES_MAX` of them.
+    pub differences: Vec<Difference>,
+}
+message!(Refresh => RefreshReply);
+
+/// Changes a mount and keeps all else of it, secrets too (role Admin). The store is tried before anything changes.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct UpdateMount {
+    /// Its path.
+    pub path: String,
+    /// Options added or replaced.
+    pub set_options: Vec<(String, String)>,
+    /// Options taken away, before the others are set.
+    pub remove_options: Vec<String>,
+    /// Another freshness; `u64::MAX` for never.
+    pub freshness_ms: Option<u64>,
+    /// Another mode.
+    pub readonly: Option<bool>,
+}
+message!(UpdateMount => MountInfo);
+
+/// What holds at a path and below it, where no longer path says otherwise.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct PathPolicy {
+    /// Absolute.
+    pub path: String,
+    /// Milliseconds that metadata may be old, instead of the mount's; `u64::MAX` for never.
+    pub freshness_ms: Option<u64>,
+}
+
+/// Lists the policies.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListPathPolicies {
+    /// Always 0.
+    pub reserved: u8,
+}
+
+/// Answers `ListPathPolicies`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ListPathPoliciesReply {
+    /// In order of path.
+    pub policies: Vec<PathPolicy>,
+}
+message!(ListPathPolicies => ListPathPoliciesReply);
+
+/// Sets what the policy names and keeps the rest of what the path has (role Admin).
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct SetPathPolicy {
+    /// The policy.
+    pub policy: PathPolicy,
+}
+message!(SetPathPolicy => PathPolicy);
+
+/// Takes a path's policy away (role Admin). `NotFound` when it has none.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct RemovePathPolicy {
+    /// Its path.
+    pub path: String,
+}
+message!(RemovePathPolicy => super::Empty);

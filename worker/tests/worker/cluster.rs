@@ -70,7 +70,7 @@ impl Service for MasterService {
                     events: events[from..].to_vec(),
                     feed_position: events.len() as u64,
                     feed_reset: false,
-                    mounts: master.stores.lock().unwrap().keys().copied().collect(),
+                    mounts: master.stores.lock().unwrap().keys().map(|mount| (*mount, 0)).collect(),
                 };
                 let mut last = master.heartbeat.lock().unwrap();
                 *last = (last.0 + 1, Some(request));

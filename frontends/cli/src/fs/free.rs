@@ -1,25 +1,29 @@
 //! `fs free`: drops files from the cache in batches; nothing leaves the store.
 
-use super::walk::{Met, Walk, resolve};
+use super::paths::named;
+use super::walk::{Met, Walk};
 use crate::failure::Failure;
 use crate::output::{self, printable};
 use forebay_base::{ByteSize, FileId};
 use forebay_client::Client;
 use forebay_client::message::namespace::KIND_DIRECTORY;
+use std::ffi::OsString;
 
 const BATCH_FILES: usize = 1024;
 
 /// Frees files and, with `recursive`, trees.
-pub(crate) async fn free(client: &Client, paths: &[String], recursive: bool) -> Result<(), Failure> {
+pub(crate) async fn free(client: &Client, paths: &[OsString], recursive: bool) -> Result<(), Failure> {
+    let roots = named(client, "fs free", paths).await?;
+    if let Some(directory) = roots.iter().find(|root| root.is_directory() && !recursive) {
+        let message = format!("fs free: {}: is a directory: give -R for all below it", directory.shown());
+        return Err(Failure::usage(message));
+    }
     let mut batch = Vec::with_capacity(BATCH_FILES);
     let (mut files, mut freed) = (0u64, 0u64);
     let mut failures = String::new();
-    for path in paths {
-        let attr = resolve(client, "fs free", path).await?;
-        if attr.kind != KIND_DIRECTORY {
-            batch.push(FileId(attr.file_id));
-        } else if recursive {
-            let mut walk = Walk::below(client, path.as_bytes(), &attr, true);
+    for root in roots {
+        if root.is_directory() {
+            let mut walk = Walk::below(client, &root.path, &root.attr, true);
             while let Some(met) = walk.next().await {
                 match met {
                     Met::Entry(_, attr) if attr.kind != KIND_DIRECTORY => batch.push(FileId(attr.file_id)),
@@ -30,14 +34,14 @@ pub(crate) async fn free(client: &Client, paths: &[String], recursive: bool) -> 
                 }
                 if batch.len() == BATCH_FILES {
                     files += batch.len() as u64;
-                    freed += evict(client, &mut batch, path).await?;
+                    freed += evict(client, &mut batch, &root.shown()).await?;
                 }
             }
         } else {
-            return Err(Failure::usage(format!("fs free: {path}: is a directory: give -R for all below it")));
+            batch.push(FileId(root.attr.file_id));
         }
         files += batch.len() as u64;
-        freed += evict(client, &mut batch, path).await?;
+        freed += evict(client, &mut batch, &root.shown()).await?;
     }
     output::line(&format!("{files} files, {freed} bytes ({}) freed, memory and SSD together", ByteSize(freed)))?;
     if failures.is_empty() { Ok(()) } else { Err(Failure::failed(failures)) }

@@ -1,77 +1,188 @@
-//! `fs ls`: streams, so that a directory of millions needs no memory and `| head` ends at once.
+//! `fs ls`: streams, so that a directory of millions needs no memory and `| head` ends at once; only another order than
+//! that of names collects first.
 
-use super::walk::{Met, Walk, resolve};
+use super::held::{BATCH_FILES, held, percent};
+use super::paths::{Named, named};
+use super::walk::{Met, Walk};
+use crate::arguments::{Ls, Sort};
 use crate::failure::Failure;
-use crate::output::{Output, date, printable};
+use crate::output::{Output, date, printable, timestamp};
 use forebay_base::ByteSize;
 use forebay_client::Client;
-use forebay_client::message::namespace::{Attr, KIND_DIRECTORY};
+use forebay_client::message::data::CachedBytes;
+use forebay_client::message::namespace::{Attr, KIND_DIRECTORY, Refresh};
 use serde_json::{Value, json};
 
-/// How `ls` looks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Style {
-    pub(crate) recursive: bool,
-    pub(crate) human: bool,
-    pub(crate) json: bool,
+const WHAT: &str = "fs ls";
+/// Most entries that can be ordered.
+const SORTED_MAX: usize = 2_000_000;
+
+/// An entry with what is cached of it, if that was asked for.
+struct Line {
+    named: Named,
+    cached: Option<CachedBytes>,
 }
 
-/// Lists a file, a directory, or a tree.
-pub(crate) async fn list(client: &Client, path: &str, style: Style) -> Result<(), Failure> {
-    let attr = resolve(client, "fs ls", path).await?;
-    let mut output = Output::open();
-    let is_array = style.json && !style.recursive;
-    let mut shown = 0u64;
+struct Listing<'a> {
+    client: &'a Client,
+    arguments: &'a Ls,
+    output: Output,
+    shown: u64,
+    waiting: Vec<Named>,
+    collected: Vec<Line>,
+}
+
+/// Lists files, directories, or trees.
+pub(crate) async fn list(client: &Client, arguments: Ls) -> Result<(), Failure> {
+    let roots = named(client, WHAT, &arguments.paths).await?;
+    let headings = roots.len() > 1 && !arguments.recursive && !arguments.directory && !arguments.json;
     let mut failures = String::new();
-    let mut show = |output: &mut Output, path: &[u8], attr: &Attr| {
-        if is_array {
-            output.bytes(if shown == 0 { b"[\n" } else { b",\n" })?;
-        }
-        shown += 1;
-        let name = if style.recursive { path } else { last_name(path) };
-        if style.json {
-            let text = as_json(path, attr).to_string();
-            if is_array { output.bytes(text.as_bytes()) } else { output.line(&text) }
-        } else {
-            output.line(&text_line(name, attr, style.human))
-        }
+    let mut listing = Listing {
+        client,
+        arguments: &arguments,
+        output: Output::open(),
+        shown: 0,
+        waiting: Vec::new(),
+        collected: Vec::new(),
     };
-    if attr.kind == KIND_DIRECTORY {
-        let mut walk = Walk::below(client, path.as_bytes(), &attr, style.recursive);
+    let (files, directories): (Vec<Named>, Vec<Named>) =
+        roots.into_iter().partition(|root| arguments.directory || !root.is_directory());
+    for mut file in files {
+        if arguments.refresh {
+            let wrong = |error| Failure::of(WHAT, &file.shown(), &error);
+            client.master(&Refresh { file_id: file.attr.file_id, apply: true }).await.map_err(wrong)?;
+            file.attr = client.resolve(&file.path).await.map_err(wrong)?;
+        }
+        listing.take(file).await?;
+    }
+    for directory in directories {
+        if headings {
+            listing.end_of_part().await?;
+            let gap = if listing.shown > 0 { "\n" } else { "" };
+            listing.output.line(&format!("{gap}{}:", directory.shown()))?;
+        }
+        let mut walk =
+            Walk::below(client, &directory.path, &directory.attr, arguments.recursive).refreshing(arguments.refresh);
         while let Some(met) = walk.next().await {
             match met {
-                Met::Entry(path, attr) => show(&mut output, &path, &attr)?,
+                Met::Entry(path, attr) => listing.take(Named { path, attr }).await?,
                 Met::Failed(path, error) => {
-                    failures.push_str(&format!("fs ls: {}: {}\n", printable(&path), error.message));
+                    failures.push_str(&format!("{WHAT}: {}: {}\n", printable(&path), error.message));
                 }
             }
         }
-    } else {
-        show(&mut output, path.as_bytes(), &attr)?;
+        listing.shown += u64::from(headings);
     }
-    if is_array {
-        output.bytes(if shown == 0 { b"[]\n" } else { b"\n]\n" })?;
-    }
-    output.flush()?;
+    listing.end_of_part().await?;
+    listing.end()?;
     if failures.is_empty() { Ok(()) } else { Err(Failure::failed(failures)) }
 }
 
-fn last_name(path: &[u8]) -> &[u8] {
+impl Listing<'_> {
+    fn wants_cached(&self) -> bool {
+        self.arguments.long || self.arguments.sort == Some(Sort::Cached)
+    }
+
+    fn is_sorted(&self) -> bool {
+        self.arguments.reverse || self.arguments.sort.is_some_and(|sort| sort != Sort::Name)
+    }
+
+    async fn take(&mut self, named: Named) -> Result<(), Failure> {
+        if !self.wants_cached() {
+            return self.place(Line { named, cached: None });
+        }
+        self.waiting.push(named);
+        if self.waiting.len() >= BATCH_FILES { self.ask().await } else { Ok(()) }
+    }
+
+    /// Learns what is cached of those that wait.
+    async fn ask(&mut self) -> Result<(), Failure> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let attrs: Vec<&Attr> = waiting.iter().map(|named| &named.attr).collect();
+        let cached = held(self.client, WHAT, &attrs).await?;
+        for (named, cached) in waiting.into_iter().zip(cached) {
+            self.place(Line { named, cached: Some(cached) })?;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, line: Line) -> Result<(), Failure> {
+        if !self.is_sorted() {
+            return self.show(&line);
+        }
+        if self.collected.len() == SORTED_MAX {
+            let message = format!("{WHAT}: more than {SORTED_MAX} entries to sort: name a part, or do without --sort");
+            return Err(Failure::failed(message));
+        }
+        self.collected.push(line);
+        Ok(())
+    }
+
+    /// Everything taken so far is shown.
+    async fn end_of_part(&mut self) -> Result<(), Failure> {
+        self.ask().await?;
+        let mut lines = std::mem::take(&mut self.collected);
+        let bytes = |line: &Line| line.cached.map_or(0, |cached| cached.any_bytes);
+        // Stable: what is equal stays in the order of names.
+        match self.arguments.sort.unwrap_or(Sort::Name) {
+            Sort::Name => {}
+            Sort::Size => lines.sort_by_key(|line| std::cmp::Reverse(line.named.attr.size)),
+            Sort::Mtime => lines.sort_by_key(|line| std::cmp::Reverse(line.named.attr.mtime_ms)),
+            Sort::Cached => lines.sort_by_key(|line| std::cmp::Reverse(bytes(line))),
+        }
+        if self.arguments.reverse {
+            lines.reverse();
+        }
+        lines.iter().try_for_each(|line| self.show(line))
+    }
+
+    fn show(&mut self, line: &Line) -> Result<(), Failure> {
+        let arguments = self.arguments;
+        let (path, attr) = (&line.named.path, &line.named.attr);
+        if arguments.json {
+            let mut value = as_json(path, attr);
+            if let Some(cached) = line.cached.filter(|_| attr.kind != KIND_DIRECTORY) {
+                value["cached"] = cached_json(&cached);
+            }
+            if !arguments.recursive {
+                self.output.bytes(if self.shown == 0 { b"[\n" } else { b",\n" })?;
+            }
+            self.shown += 1;
+            self.output.bytes(value.to_string().as_bytes())?;
+            return if arguments.recursive { self.output.bytes(b"\n") } else { Ok(()) };
+        }
+        self.shown += 1;
+        let name = if arguments.recursive || arguments.directory { path } else { last_name(path) };
+        let cached = line.cached.filter(|_| arguments.long);
+        self.output.line(&text_line(name, attr, cached.as_ref(), arguments))
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        if self.arguments.json && !self.arguments.recursive {
+            self.output.bytes(if self.shown == 0 { b"[]\n" } else { b"\n]\n" })?;
+        }
+        self.output.flush()
+    }
+}
+
+pub(crate) fn last_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty()).unwrap_or(b"/")
 }
 
-fn text_line(name: &[u8], attr: &Attr, human: bool) -> String {
+/// A number of bytes, for people or exactly.
+pub(crate) fn bytes_text(bytes: u64, human: bool) -> String {
+    if human { ByteSize(bytes).to_string() } else { bytes.to_string() }
+}
+
+fn text_line(name: &[u8], attr: &Attr, cached: Option<&CachedBytes>, arguments: &Ls) -> String {
     let is_directory = attr.kind == KIND_DIRECTORY;
-    let size = match (is_directory, human) {
-        (true, _) => "-".to_string(),
-        (false, true) => ByteSize(attr.size).to_string(),
-        (false, false) => attr.size.to_string(),
-    };
-    let width = if human { 9 } else { 14 };
+    let size = if is_directory { "-".to_string() } else { bytes_text(attr.size, arguments.human) };
+    let width = if arguments.human { 9 } else { 14 };
+    let cached = cached.map(|cached| format!("  {:>6}", percent(attr, cached))).unwrap_or_default();
     format!(
-        "{}  {size:>width$}  {}  {}{}",
+        "{}  {size:>width$}{cached}  {}  {}{}",
         mode_text(is_directory, attr.mode),
-        date(attr.mtime_ms),
+        if arguments.timestamp { timestamp(attr.mtime_ms) } else { date(attr.mtime_ms) },
         printable(name),
         if is_directory && name != b"/" { "/" } else { "" }
     )
@@ -101,6 +212,11 @@ pub(crate) fn as_json(path: &[u8], attr: &Attr) -> Value {
         "gid": attr.gid,
         "mount_id": attr.mount_id,
     })
+}
+
+/// Cached bytes for programs.
+pub(crate) fn cached_json(cached: &CachedBytes) -> Value {
+    json!({ "any_bytes": cached.any_bytes, "mem_bytes": cached.mem_bytes, "ssd_bytes": cached.ssd_bytes })
 }
 
 #[cfg(test)]

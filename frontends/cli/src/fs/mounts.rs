@@ -5,12 +5,16 @@ use crate::failure::Failure;
 use crate::output::{self, Output, printable, table};
 use forebay_base::Span;
 use forebay_client::Client;
-use forebay_client::message::namespace::{self, ListMounts, MountInfo};
+use forebay_client::message::namespace::{self, ListMounts, MountInfo, UpdateMount};
 use serde_json::{Value, json};
 
-/// Adds a mount.
+/// Of a mount that says nothing else.
+const FRESHNESS: Span = Span::Micros(30_000_000);
+
+/// Adds or changes a mount.
 pub(crate) async fn mount(client: &Client, arguments: Mount) -> Result<(), Failure> {
-    let Mount { mut options, option_file, freshness, readonly, path, uri } = arguments;
+    let Mount { mut options, option_file, update, remove_options, freshness, readonly, read_write, path, uri } =
+        arguments;
     if let Some(file) = option_file {
         let text = std::fs::read_to_string(&file)
             .map_err(|error| Failure::usage(format!("--option-file: {}: {error}", file.display())))?;
@@ -19,8 +23,21 @@ pub(crate) async fn mount(client: &Client, arguments: Mount) -> Result<(), Failu
             Failure::usage(format!("--option-file: {}: line {line}: want key=value", file.display()))
         })?);
     }
-    let request = namespace::Mount { path: path.clone(), uri, options, freshness_ms: freshness.as_ms(), readonly };
-    let info = client.master(&request).await.map_err(|error| Failure::of("fs mount", &path, &error))?;
+    let info = if update {
+        let readonly = (readonly || read_write).then_some(readonly);
+        let freshness_ms = freshness.map(Span::as_ms);
+        if options.is_empty() && remove_options.is_empty() && freshness_ms.is_none() && readonly.is_none() {
+            let allowed = "--option, --option-file, --remove-option, --freshness, --readonly or --read-write";
+            return Err(Failure::usage(format!("fs mount --update: {path}: nothing to change, want {allowed}")));
+        }
+        let set_options = options;
+        client.master(&UpdateMount { path: path.clone(), set_options, remove_options, freshness_ms, readonly }).await
+    } else {
+        let freshness_ms = freshness.unwrap_or(FRESHNESS).as_ms();
+        let uri = uri.unwrap_or_default();
+        client.master(&namespace::Mount { path: path.clone(), uri, options, freshness_ms, readonly }).await
+    };
+    let info = info.map_err(|error| Failure::of("fs mount", &path, &error))?;
     output::line(&format!("{} shows {}, freshness {}", info.path, info.uri, Span::from_ms(info.freshness_ms)))
 }
 

@@ -1,10 +1,9 @@
 //! Walking a tree depth first with an explicit stack. Holds one page of entries for each level that is open, never
 //! a whole directory.
 
-use crate::failure::Failure;
 use forebay_base::{FileId, KindError};
 use forebay_client::Client;
-use forebay_client::message::namespace::{Attr, Entry, KIND_DIRECTORY};
+use forebay_client::message::namespace::{Attr, Entry, KIND_DIRECTORY, Refresh};
 use std::collections::VecDeque;
 
 /// Entries asked for at a time.
@@ -25,6 +24,7 @@ struct Level {
     path: Vec<u8>,
     page: VecDeque<Entry>,
     after: Vec<u8>,
+    begun: bool,
     end: bool,
 }
 
@@ -32,15 +32,22 @@ struct Level {
 pub(crate) struct Walk<'a> {
     client: &'a Client,
     recursive: bool,
+    refreshing: bool,
     levels: Vec<Level>,
 }
 
 impl<'a> Walk<'a> {
     /// The entries of `directory`, and with `recursive` all below.
     pub(crate) fn below(client: &'a Client, path: &[u8], directory: &Attr, recursive: bool) -> Self {
-        let mut walk = Walk { client, recursive, levels: Vec::new() };
+        let mut walk = Walk { client, recursive, refreshing: false, levels: Vec::new() };
         walk.enter(path.to_vec(), directory);
         walk
+    }
+
+    /// Asks the store about each directory before it is listed.
+    pub(crate) fn refreshing(mut self, refreshing: bool) -> Self {
+        self.refreshing = refreshing;
+        self
     }
 
     fn enter(&mut self, path: Vec<u8>, directory: &Attr) {
@@ -49,6 +56,7 @@ impl<'a> Walk<'a> {
             path,
             page: VecDeque::new(),
             after: Vec::new(),
+            begun: false,
             end: false,
         });
     }
@@ -67,6 +75,15 @@ impl<'a> Walk<'a> {
             if level.end {
                 self.levels.pop();
                 continue;
+            }
+            if self.refreshing && !level.begun {
+                level.begun = true;
+                let request = Refresh { file_id: level.directory.0, apply: true };
+                if let Err(error) = self.client.master(&request).await {
+                    let path = std::mem::take(&mut level.path);
+                    self.levels.pop();
+                    return Some(Met::Failed(path, error));
+                }
             }
             match self.client.read_dir(level.directory, &level.after, PAGE_ENTRIES).await {
                 Ok(reply) => {
@@ -93,14 +110,6 @@ pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     path.push(b'/');
     path.extend_from_slice(name);
     path
-}
-
-/// The inode of an absolute path.
-pub(crate) async fn resolve(client: &Client, what: &str, path: &str) -> Result<Attr, Failure> {
-    if !path.starts_with('/') {
-        return Err(Failure::usage(format!("{what}: {path}: want an absolute path in the namespace, such as /data/x")));
-    }
-    client.resolve(path.as_bytes()).await.map_err(|error| Failure::of(what, path, &error))
 }
 
 #[cfg(test)]
