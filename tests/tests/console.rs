@@ -65,7 +65,7 @@ fn every_page_shows_what_is_there() {
         drop_cached(&file);
         Pattern(1).check(&file, FILE_BYTES).expect("bytes");
         let plots = "[document.querySelectorAll('.chart polygon').length, \
-                     document.querySelectorAll('.chart polyline').length, \
+                     document.querySelectorAll('.chart polyline[points*=\" \"]').length, \
                      document.getElementById('throughput-now')?.textContent || '']";
         let plots = browser.evaluate(plots);
         (plots[0] == 3 && plots[1] == 1 && !plots[2].as_str()?.contains("from memory 0 B/s")).then_some(())

@@ -65,10 +65,14 @@ function hitRateChart(points) {
   // Where nothing was read there is no rate: the last one is carried on.
   let known = null;
   const line = [];
-  for (const [at, share] of shares) {
-    if (share !== null) known = share;
+  shares.forEach(([at, share], place) => {
+    if (share !== null) {
+      // The first rate begins with its step: one point would draw nothing.
+      if (known === null) line.push(`${x(shares[Math.max(0, place - 1)][0])},${y(share)}`);
+      known = share;
+    }
     if (known !== null) line.push(`${x(at)},${y(known)}`);
-  }
+  });
   chart.append(svg("polyline", { class: "stroke", points: line.join(" ") }));
   return [chart];
 }

@@ -110,7 +110,7 @@ function troubles(list) {
 }
 
 function usage(tiers) {
-  if (tiers.length === 0) return el("p", { class: "empty" }, "No worker has reported yet.");
+  if (tiers.length === 0) return el("p", { class: "empty" }, "No live worker has reported.");
   return tiers.map((tier) => {
     const used = `${bytes(tier.used_bytes)} of ${bytes(tier.capacity_bytes)}`;
     const share = tier.capacity_bytes > 0 ? percent(tier.used_bytes / tier.capacity_bytes) : "-";
@@ -121,7 +121,7 @@ function usage(tiers) {
 }
 
 function hits(rate, counters) {
-  if (rate.mem === null) return [el("p", { class: "empty" }, "Nothing has been read yet.")];
+  if (rate.mem === null) return [el("p", { class: "empty" }, "Nothing was read through a live worker.")];
   const parts = [["mem", "memory", rate.mem, counters.mem_hit_bytes], ["ssd", "SSD", rate.ssd, counters.ssd_hit_bytes],
     ["miss", "store", rate.miss, counters.miss_bytes]];
   const legend = parts.map(([kind, name, share, served]) =>
