@@ -123,7 +123,13 @@ impl Browser {
         let gone = self.call("Page.navigate", json!({ "url": address }));
         assert!(gone["errorText"].is_null(), "{address}: {}", gone["errorText"]);
         let here = format!("document.readyState === 'complete' && location.href === {}", json!(address));
-        eventually(&format!("{address} to load"), LIMIT, || self.evaluate(&here).as_bool().filter(|there| *there));
+        eventually(&format!("{address} to load"), LIMIT, || self.holds(&here).then_some(()));
+    }
+
+    /// Whether an expression is true in the page; not while another page comes.
+    pub fn holds(&mut self, expression: &str) -> bool {
+        let parameters = json!({ "expression": expression, "returnByValue": true });
+        self.try_call("Runtime.evaluate", parameters).is_ok_and(|result| result["result"]["value"] == true)
     }
 
     /// The value of an expression in the page; a promise is waited for.

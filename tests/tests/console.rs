@@ -85,6 +85,9 @@ fn every_page_shows_what_is_there() {
     browser.evaluate(
         "[...document.querySelectorAll('main td a')].find((link) => link.textContent.startsWith('<img')).click()",
     );
+    // The old page shows the name too: wait for the new one, whose one entry it is.
+    let there = "location.search.includes('img') && document.querySelectorAll('main tbody tr').length === 1";
+    eventually("the page of the file", LONG, || browser.holds(there).then_some(()));
     browser.sees(&[SCRIPT_NAME, "10 B"]);
     assert_eq!(browser.evaluate("document.title"), "Files - Forebay");
 
@@ -186,8 +189,8 @@ fn a_job_is_watched_and_cancelled_with_the_token() {
     // One that fails for a part, while it was listed already.
     std::fs::remove_file(gone.join("g1")).expect("it is there");
     assert_eq!(cli.run(&["fs", "load", "-R", "/gone"]).code, 1);
-    // 16 MiB at 1 MiB a second.
-    cli.ok(&["fs", "load", "-R", "--submit", "--bandwidth", "1MiB", "/slow"]);
+    // 16 MiB at 256 KiB a second: a minute, so that a slow machine finds it running still.
+    cli.ok(&["fs", "load", "-R", "--submit", "--bandwidth", "256KiB", "/slow"]);
 
     let mut browser = Browser::start();
     browser.look(1280, 900, false);
