@@ -1,7 +1,8 @@
-//! Microbenchmarks of what is pure: checksums, frames, messages, tickets, placement.
+//! Microbenchmarks of what is pure: checksums, frames, messages, tickets, placement, counting.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
+use forebay_base::metrics::{Histogram, Metric, PerCore};
 use forebay_base::{BlockIndex, FileId, WorkerId, crc32c, placement, unit_checksums};
 use forebay_net::message::data::{Read, ReadItem};
 use forebay_net::message::namespace::{Attr, Entry, KIND_FILE, Lookup, ReadDirReply};
@@ -9,6 +10,7 @@ use forebay_net::message::{Message, Wire};
 use forebay_net::ticket::{self, Ticket};
 use forebay_net::{FRAME_HEADER_BYTES, Flags, Header};
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 fn attr(number: u64) -> Attr {
     Attr {
@@ -123,5 +125,28 @@ fn placements(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, checksums, frames, listings, tickets, placements);
+forebay_base::metrics_table! {
+    /// As small as a table can be.
+    struct Counted {
+        hits: Counter = "benches_hits_total", "hits";
+    }
+}
+
+fn metrics(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("metrics");
+    let (counter, histogram, table) = (Metric::default(), Histogram::default(), PerCore::<Counted>::default());
+    group.bench_function("counter", |bencher| bencher.iter(|| counter.add(black_box(4096))));
+    group.bench_function("counter of this thread's instance", |bencher| {
+        bencher.iter(|| table.here().hits.add(black_box(1)));
+    });
+    group.bench_function("histogram", |bencher| {
+        bencher.iter(|| histogram.record(black_box(Duration::from_nanos(1_234_567))));
+    });
+    group.bench_function("histogram, both looks at the clock included", |bencher| {
+        bencher.iter(|| histogram.record_since(Instant::now()));
+    });
+    group.finish();
+}
+
+criterion_group!(all, checksums, frames, listings, tickets, placements, metrics);
 criterion_main!(all);

@@ -22,6 +22,7 @@ use crate::state::State;
 use batcher::Proposal;
 pub(crate) use consensus::Types;
 use consensus::{Consensus, NODE_ID};
+use forebay_base::metrics::PerCore;
 use forebay_base::{ErrorKind, KindError};
 use log_store::LogStore;
 use machine::Machine;
@@ -59,13 +60,13 @@ impl Journal {
         address: &str,
         cores: Arc<Cores>,
         state: Arc<State>,
-        metrics: Arc<MasterMetrics>,
+        metrics: Arc<PerCore<MasterMetrics>>,
     ) -> Result<Self, MasterError> {
         let (failure, failed) = watch::channel(None);
         let log = LogStore::open(directory, failure, Arc::clone(&metrics))?;
         let progress = Arc::new(Progress::new(state.position()));
         log.check_behind(progress.applied().as_ref())?;
-        let machine = Machine::new(cores, state, Arc::clone(&progress));
+        let machine = Machine::new(cores, state, Arc::clone(&progress), Arc::clone(&metrics));
         let (proposals, incoming) = mpsc::channel(4096);
         let (ready, started) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();

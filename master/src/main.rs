@@ -1,7 +1,7 @@
 //! `forebay-master`: runs one master. Exit code 0 after SIGTERM or SIGINT, 1 when it could not start or go on, 2 for a
 //! bad configuration.
 
-use forebay_base::settings::{Start, command_line};
+use forebay_base::settings::{Settings, Start, command_line};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,10 +17,10 @@ fn main() -> ExitCode {
             eprintln!("{text}");
             ExitCode::from(2)
         }
-        Start::Run(mut loaded) => {
+        Start::Run(loaded) => {
+            let Settings { log, master, .. } = &loaded.settings;
             // openraft tells every step at INFO; a later directive of the operator's own still wins.
-            loaded.settings.log.level.insert_str(0, "openraft=warn,");
-            if let Err(problem) = forebay_base::log::install(&loaded.settings.log) {
+            if let Err(problem) = forebay_base::log::install(log, "openraft=warn,", master.audit_file.as_deref()) {
                 eprintln!("{problem}");
                 return ExitCode::from(2);
             }

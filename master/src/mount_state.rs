@@ -2,6 +2,7 @@
 
 use crate::freshness::Bound;
 use crate::namespace::MountRecord;
+use forebay_base::metrics::Metric;
 use forebay_base::{ErrorKind, KindError};
 use forebay_net::message::namespace::MountInfo;
 use forebay_ufs::{StoreError, UnderStore};
@@ -38,6 +39,8 @@ pub(crate) struct MountState {
     reopen: Reopen,
     store: Mutex<Opening>,
     trouble: Mutex<Trouble>,
+    pub(crate) calls: Metric,
+    pub(crate) failures: Metric,
 }
 
 /// The store, or why there is none.
@@ -64,7 +67,15 @@ impl MountState {
             Err(error) => Trouble { message: error.message.clone(), ..Trouble::default() },
         };
         let store = Mutex::new(Opening { store, tried: Instant::now(), pause: REOPEN_FIRST });
-        Self { bound: Bound::from_ms(record.freshness_ms), record, reopen, store, trouble: Mutex::new(trouble) }
+        Self {
+            bound: Bound::from_ms(record.freshness_ms),
+            record,
+            reopen,
+            store,
+            trouble: Mutex::new(trouble),
+            calls: Metric::default(),
+            failures: Metric::default(),
+        }
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
@@ -132,8 +143,10 @@ impl MountState {
 
     /// Takes note of what the store said.
     pub(crate) fn heard<T>(&self, result: Result<T, StoreError>) -> Result<T, KindError> {
+        self.calls.add(1);
         match result {
             Err(error) if is_outage(error.kind) => {
+                self.failures.add(1);
                 self.failed(error.to_string());
                 Err(KindError::new(ErrorKind::Unavailable, error.to_string()))
             }

@@ -32,6 +32,14 @@ const CLIENTS_MAX: usize = 65_536;
 /// Tries of a change whose ids were taken by another one.
 const TRIES: usize = 16;
 
+/// How a mount's store does.
+pub(crate) struct Health {
+    pub(crate) path: String,
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) in_trouble: bool,
+}
+
 struct Hold {
     said: Instant,
     open_files: Vec<(u32, u64)>,
@@ -172,6 +180,20 @@ impl Mounts {
         let mut mounts: Vec<MountInfo> = table.values().map(|state| state.info()).collect();
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         mounts
+    }
+
+    /// How the stores of all mounts do, in order of path.
+    pub(crate) fn health(&self) -> Vec<Health> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let health = |state: &Arc<MountState>| Health {
+            path: state.record.path.clone(),
+            calls: state.calls.get(),
+            failures: state.failures.get(),
+            in_trouble: state.in_trouble(),
+        };
+        let mut all: Vec<Health> = table.values().map(health).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all
     }
 
     /// A client says what it has open.

@@ -21,6 +21,7 @@ use crate::state::State;
 use crate::tree::{Defaults, Tree};
 use crate::web::Web;
 use forebay_base::KindError;
+use forebay_base::metrics::PerCore;
 use forebay_base::settings::{Loaded, Settings, Shown};
 use forebay_net::http::{HttpServer, HttpToken};
 use forebay_net::message::handshake::Role;
@@ -49,13 +50,17 @@ pub fn run(loaded: Loaded) -> Result<(), MasterError> {
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut master = Master::start(&loaded.settings, Arc::new(forebay_ufs::open)).await?;
         master.listen_http(&loaded.settings, loaded.shown()).await?;
         tracing::info!("master ready on {} as cluster {:032x}", master.address(), master.service.cluster_id);
-        let failed = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            reason = master.journal.failed() => Some(reason),
+        let failed = loop {
+            tokio::select! {
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                _ = hangup.recv() => forebay_base::log::reread("forebay-master"),
+                reason = master.journal.failed() => break Some(reason),
+            }
         };
         match failed {
             None => master.stop().await,
@@ -71,7 +76,6 @@ pub fn run(loaded: Loaded) -> Result<(), MasterError> {
 pub(crate) struct Master {
     pub(crate) service: Arc<MasterService>,
     journal: Arc<Journal>,
-    metrics: Arc<MasterMetrics>,
     servers: Vec<Server>,
     http: Option<HttpServer>,
     tasks: Vec<JoinHandle<()>>,
@@ -86,7 +90,7 @@ impl Master {
         let secret = Secret::load(settings.cluster.secret_file.as_deref()).map_err(start_error)?;
         let own = identity::open(&settings.master.dir, settings.master.partitions)?;
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let (feed, metrics) = (Arc::new(Feed::default()), Arc::new(MasterMetrics::default()));
+        let (feed, metrics) = (Arc::new(Feed::default()), Arc::<PerCore<MasterMetrics>>::default());
         let state = Arc::new(State::open(&own.state_directory)?);
         let partitions = state.load(settings.master.partitions, own.incarnation, owner)?;
         let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -117,7 +121,6 @@ impl Master {
             tasks: background(settings, &service),
             service,
             journal,
-            metrics,
             servers: Vec::new(),
             http: None,
             stores: Some(stores),
@@ -151,7 +154,7 @@ impl Master {
         let Some(address) = &settings.master.http else { return Ok(()) };
         let token = HttpToken::load(settings.cluster.http_token_file.as_deref()).map_err(start_error)?;
         let console = Console::start(Arc::clone(&self.service), token.clone(), shown);
-        let web = Arc::new(Web::new(console));
+        let web = Arc::new(Web::new(console, Arc::clone(&self.service)));
         let server = HttpServer::bind("master.http", address, token, web).await.map_err(start_error)?;
         tracing::info!("console and metrics on http://{}", server.local_address());
         self.http = Some(server);
@@ -195,9 +198,7 @@ impl Master {
         let flushed = self.journal.flush().await;
         let journal = Arc::clone(&self.journal);
         let _ = tokio::task::spawn_blocking(move || journal.stop()).await;
-        let counters = MasterMetrics::DEFS.iter().zip(self.metrics.values());
-        let counters: Vec<String> = counters.map(|(def, value)| format!("{}={value}", def.name)).collect();
-        tracing::info!("master ended: {}", counters.join(" "));
+        tracing::info!("master ended");
         flushed.map_err(|error| MasterError::Failed(error.message))
     }
 }
@@ -224,7 +225,7 @@ fn assemble(
     cores: Arc<Cores>,
     journal: &Arc<Journal>,
     feed: Arc<Feed>,
-    metrics: &Arc<MasterMetrics>,
+    metrics: &Arc<PerCore<MasterMetrics>>,
     links: Arc<Links>,
 ) -> Arc<MasterService> {
     let defaults = Defaults { owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()) };

@@ -8,13 +8,16 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::links::Links;
 use crate::members::Members;
-use crate::metrics::MasterMetrics;
+use crate::metrics::{self, MasterMetrics};
 use crate::mounts::Mounts;
+use crate::served::Served;
 use crate::tree::Tree;
-use forebay_base::{ErrorKind, FileId, KindError, limits};
+use forebay_base::metrics::PerCore;
+use forebay_base::metrics::process;
+use forebay_base::{ErrorKind, FileId, KindError, limits, log};
 use forebay_net::message::cluster::{
-    GetClusterMap, GetMountStore, Heartbeat, HeartbeatReply, LiveVersions, LiveVersionsReply, MountStore,
-    RegisterWorker, Report, ReportReply,
+    GetClusterMap, GetMountStore, Heartbeat, HeartbeatReply, LiveVersions, LiveVersionsReply, LogLevel, LogLevelReply,
+    MountStore, RegisterWorker, Report, ReportReply,
 };
 use forebay_net::message::handshake::Role;
 use forebay_net::message::job::{CancelJob, JobStatus, ListJobs, SubmitJob};
@@ -38,7 +41,7 @@ pub(crate) struct MasterService {
     pub(crate) journal: Arc<Journal>,
     pub(crate) cores: Arc<Cores>,
     pub(crate) feed: Arc<Feed>,
-    pub(crate) metrics: Arc<MasterMetrics>,
+    pub(crate) metrics: Arc<PerCore<MasterMetrics>>,
     /// To the workers' cores.
     pub(crate) links: Arc<Links>,
     pub(crate) jobs: Arc<Jobs>,
@@ -46,14 +49,17 @@ pub(crate) struct MasterService {
 }
 
 impl Service for MasterService {
-    fn call(
+    async fn call(
         &self,
         peer: Arc<Peer>,
         op: Op,
         body: AlignedVec,
         _deadline: Duration,
-    ) -> impl Future<Output = Result<AlignedVec, KindError>> + Send {
-        self.answer(peer, op, body)
+    ) -> Result<AlignedVec, KindError> {
+        let served = Served::begin(&self.metrics, &peer, op, &body);
+        let result = self.answer(&peer, op, body).await;
+        served.end(&result);
+        result
     }
 }
 
@@ -64,6 +70,15 @@ fn require(peer: &Peer, want: Role, op: Op) -> Result<(), KindError> {
     }
     let message = format!("{op:?}: the role {:?} may not do this, want {want:?}", peer.role);
     Err(KindError::new(ErrorKind::Denied, message))
+}
+
+/// Shows or changes this process's log filter. A master that does not lead does that too.
+fn log_level(body: &[u8]) -> Result<AlignedVec, KindError> {
+    let request: LogLevel = decode(body)?;
+    if !request.filter.is_empty() {
+        log::set_level(&request.filter).map_err(|problem| KindError::new(ErrorKind::Invalid, problem))?;
+    }
+    Ok(LogLevelReply { filter: log::level() }.to_bytes())
 }
 
 fn bounded(count: usize, op: Op) -> Result<(), KindError> {
@@ -95,8 +110,17 @@ async fn to_its_end<T: Send + 'static>(
 }
 
 impl MasterService {
-    async fn answer(&self, peer: Arc<Peer>, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
-        self.metrics.requests.add(1);
+    /// The metrics of this process.
+    pub(crate) async fn exposition(&self) -> Result<String, KindError> {
+        let Self { metrics, cores, journal, members, mounts, .. } = self;
+        metrics::Sources { metrics, cores, journal, members, mounts }.expose().await
+    }
+
+    async fn answer(&self, peer: &Peer, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
+        if op == Op::LogLevel {
+            require(peer, Role::Admin, op)?;
+            return log_level(&body);
+        }
         if !self.journal.is_leader() {
             return Err(KindError::new(ErrorKind::NotLeader, "this master does not lead, ask another or try again"));
         }
@@ -131,11 +155,11 @@ impl MasterService {
                 Ok(self.tree.resolve(&request.path).await?.to_bytes())
             }
             Op::Refresh | Op::UpdateMount | Op::ListPathPolicies | Op::SetPathPolicy | Op::RemovePathPolicy => {
-                self.answer_paths(&peer, op, &body).await
+                self.answer_paths(peer, op, &body).await
             }
-            Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(&peer, op, &body).await,
-            Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(&peer, op, &body).await,
-            _ => self.answer_cluster(&peer, op, &body).await,
+            Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(peer, op, &body).await,
+            Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(peer, op, &body).await,
+            _ => self.answer_cluster(peer, op, &body).await,
         }
     }
 
@@ -147,7 +171,7 @@ impl MasterService {
             epoch: self.members.epoch(),
             inodes: counts.into_iter().sum(),
             journal_index: self.journal.applied_index(),
-            master_resident_bytes: resident_bytes(),
+            master_resident_bytes: process::resident_bytes(),
             unix_ms: forebay_base::unix_now_ms(),
             workers: self.members.report(),
             mounts: self.mounts.list(),
@@ -247,12 +271,4 @@ impl MasterService {
             _ => Err(KindError::new(ErrorKind::Unsupported, format!("{op:?}: a master does not answer this"))),
         }
     }
-}
-
-/// Resident memory of this process; 0 where the kernel does not say.
-fn resident_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    let kib: u64 = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    kib * 1024
 }

@@ -22,6 +22,7 @@ use crate::mounts::Mounts;
 use crate::namespace::{Inode, Partition, Upsert};
 use crate::policies::Policies;
 use ed25519_dalek::SigningKey;
+use forebay_base::metrics::PerCore;
 use forebay_base::{ErrorKind, FileId, KindError, limits};
 use forebay_net::message::namespace::{Attr, KIND_DIRECTORY, KIND_FILE};
 use forebay_ufs::{ObjectKind, ObjectMeta};
@@ -85,7 +86,7 @@ pub(crate) struct Tree {
     pub(crate) journal: Arc<Journal>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) feed: Arc<Feed>,
-    pub(crate) metrics: Arc<MasterMetrics>,
+    pub(crate) metrics: Arc<PerCore<MasterMetrics>>,
     pub(crate) ticket_key: SigningKey,
     pub(crate) store_runtime: Handle,
     pub(crate) defaults: Defaults,

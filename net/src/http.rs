@@ -5,10 +5,12 @@
 //! no page of another site reads it through a name that resolves to this host. Bound elsewhere it answers only callers
 //! with the token, except for what the service calls public.
 
+mod metrics_page;
 mod request;
 mod server;
 mod token;
 
+pub use metrics_page::{MetricsOnly, metrics_page};
 pub use request::{HttpMethod, HttpRequest};
 pub use server::HttpServer;
 pub use token::HttpToken;

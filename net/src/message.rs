@@ -28,6 +28,16 @@ macro_rules! ops {
             /// Every operation.
             pub const ALL: &'static [Op] = &[$(Op::$name,)+];
 
+            /// The names of all, in the same order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)+];
+
+            /// Its place in `ALL`.
+            #[must_use]
+            pub fn index(self) -> usize {
+                enum Place { $($name,)+ }
+                match self { $(Op::$name => Place::$name as usize,)+ }
+            }
+
             /// The operation of a wire number.
             #[must_use]
             pub fn from_code(code: u16) -> Option<Op> {
@@ -84,6 +94,8 @@ ops! {
     Report = 0x0305,
     /// Live versions of files a worker holds.
     LiveVersions = 0x0306,
+    /// The log filter of a running master or worker: shown, or changed.
+    LogLevel = 0x0307,
     /// Bytes of cached or fetched files.
     Read = 0x0401,
     /// Fetch into the cache, no payload.

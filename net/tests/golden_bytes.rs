@@ -262,6 +262,7 @@ fn bodies() -> Vec<Body> {
         ),
         both(Evict { file_ids: vec![8, 10] }, EvictReply { freed_bytes: 6 }),
         both(CacheStatus { files: vec![(8, 9)] }, CacheStatusReply { files: vec![cached] }),
+        both(LogLevel { filter: "debug".into() }, LogLevelReply { filter: "warn".into() }),
         both(
             CachedBlocks { file_id: 8, version: 9, first_block: 2 },
             CachedBlocksReply { blocks: vec![BlockBytes { block: 3, cached }], end: true },
@@ -326,7 +327,7 @@ fn damaged_bodies_never_panic() {
             OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts Recheck GetClusterMap
             ClusterMap RegisterWorker Heartbeat HeartbeatReply GetMountStore MountStore Report ReportReply
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
-            CacheStatusReply CachedBlocks CachedBlocksReply Refresh RefreshReply
+            CacheStatusReply LogLevel LogLevelReply CachedBlocks CachedBlocksReply Refresh RefreshReply
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
             SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             Ticket);

@@ -1,23 +1,90 @@
 //! One shard's counters, and what a shard tells the control thread of itself. Shared by exactly these two: the shard
 //! writes, the control thread reads at any time.
 
+use forebay_base::metrics::{Exposition, Table};
 use forebay_base::metrics_table;
 use forebay_engine::{DirectoryUsage, EngineCounters};
 use std::sync::{Mutex, PoisonError};
 
+/// Where a read found its bytes: in the order of `SOURCE_MEM`, `SOURCE_SSD`, `SOURCE_STORE`, by `source_index`.
+pub(crate) const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
+/// What a worker answers.
+pub(crate) const OPS: [&str; 7] = ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "other"];
+/// What a load found.
+pub(crate) const FOUND: [&str; 2] = ["fetched", "cached"];
+pub(crate) const FETCHED: usize = 0;
+pub(crate) const CACHED: usize = 1;
+pub(crate) const MEM: usize = 0;
+pub(crate) const SSD: usize = 1;
+pub(crate) const STORE: usize = 2;
+
 metrics_table! {
     /// What a shard has done.
     pub(crate) struct ShardCounters {
-        mem_hit_bytes: Counter = "forebay_worker_mem_hit_bytes_total", "bytes served from memory";
-        ssd_hit_bytes: Counter = "forebay_worker_ssd_hit_bytes_total", "bytes served from SSD";
-        miss_bytes: Counter = "forebay_worker_miss_bytes_total", "bytes served that had to be fetched";
+        read_bytes: Counter["source" in SOURCES] = "forebay_worker_read_bytes_total",
+            "bytes served, by where they were: store means that the reader waited for a fetch";
+        read_seconds: Histogram["source" in SOURCES] = "forebay_worker_read_seconds",
+            "time of one item of a Read, by the slowest place it needed";
+        failed_reads: Counter = "forebay_worker_failed_reads_total", "items of a Read answered with an error";
+        request_seconds: Histogram["op" in OPS] = "forebay_worker_request_seconds",
+            "time from a decoded request to its answer, by operation";
+        in_flight: Gauge = "forebay_worker_requests_in_flight", "requests that are being answered";
+        load_bytes: Counter["found" in FOUND] = "forebay_worker_load_bytes_total",
+            "bytes that Load was asked for, by whether they had to be fetched";
+        evict_bytes: Counter = "forebay_worker_evict_bytes_total", "bytes dropped because somebody asked for it";
         store_read_bytes: Counter = "forebay_worker_store_read_bytes_total", "bytes read from stores";
-        store_requests: Counter = "forebay_worker_store_requests_total", "reads asked of stores";
-        store_failures: Counter = "forebay_worker_store_failures_total", "reads that stores failed";
+        fetch_seconds: Histogram = "forebay_worker_fetch_seconds",
+            "time of one request to a store, from its slot to its last byte";
+        fetch_wait_seconds: Histogram = "forebay_worker_fetch_wait_seconds",
+            "time that a request to a store waited for its slot";
+        store_failures: Counter = "forebay_worker_store_failures_total", "requests that stores failed";
+        fetches: Gauge = "forebay_worker_fetches_in_flight", "requests to stores under way";
+        fetches_waiting: Gauge = "forebay_worker_fetches_waiting", "requests to stores that wait for a slot";
         read_ahead_pages: Counter = "forebay_worker_read_ahead_pages_total", "pages fetched ahead of readers";
         misrouted_requests: Counter = "forebay_worker_misrouted_requests_total", "requests that another core owns";
         stale_reads: Counter = "forebay_worker_stale_reads_total", "reads refused because the version is dead";
     }
+    computed {
+        TIER_CAPACITY: Gauge["tier", "directory"] = "forebay_worker_tier_capacity_bytes",
+            "what a directory of a tier may hold";
+        TIER_USED: Gauge["tier", "directory"] = "forebay_worker_tier_used_bytes", "what it holds";
+        TIER_TROUBLE: Gauge["tier", "directory"] = "forebay_worker_tier_in_trouble",
+            "1 while it is not used as it should be";
+        INSERTED: Counter = "forebay_worker_inserted_pages_total", "pages put into the cache";
+        WRITTEN: Counter = "forebay_worker_written_pages_total", "pages written to SSD";
+        UNWRITTEN: Counter = "forebay_worker_unwritten_pages_total",
+            "pages that were to go to SSD and did not: no room, a bad disk, or evicted first";
+        PROMOTED: Counter = "forebay_worker_promoted_pages_total", "pages copied from SSD to memory";
+        EVICTED: Counter["tier"] = "forebay_worker_evicted_pages_total", "pages that left a tier for want of room";
+        CORRUPT: Counter = "forebay_worker_corrupt_units_total",
+            "units of 4 KiB whose checksum was wrong; they were fetched again";
+        DISK_ERRORS: Counter = "forebay_worker_disk_errors_total", "failed disk operations";
+        BUFFER_WAITS: Counter = "forebay_worker_buffer_waits_total", "times that a page had to wait for a buffer";
+        BUFFER_BYTES: Gauge = "forebay_worker_buffer_bytes",
+            "memory outside the MEM tier: being filled, written behind, held by readers";
+        WRITE_QUEUE: Gauge = "forebay_worker_write_queue_pages", "pages waiting to be written to SSD";
+        CORES: Gauge = "forebay_worker_cores", "cores that serve data";
+    }
+}
+
+/// Every row, for documentation.
+pub(crate) const DEFS: &[forebay_base::metrics::MetricDef] = ShardCounters::DEFS;
+
+/// Adds what the engines of all shards say.
+pub(crate) fn expose_engine(text: &mut Exposition, engines: &[EngineCounters]) {
+    let sum = |number: fn(&EngineCounters) -> u64| engines.iter().map(number).sum::<u64>() as f64;
+    text.number(&INSERTED, sum(|engine| engine.inserted_pages));
+    text.number(&WRITTEN, sum(|engine| engine.written_pages));
+    text.number(&UNWRITTEN, sum(|engine| engine.unwritten_pages));
+    text.number(&PROMOTED, sum(|engine| engine.promoted_pages));
+    let evicted =
+        [(&["mem"][..], sum(|engine| engine.evicted_mem_pages)), (&["ssd"][..], sum(|engine| engine.evicted_pages))];
+    text.computed(&EVICTED, evicted);
+    text.number(&CORRUPT, sum(|engine| engine.corrupt_units));
+    text.number(&DISK_ERRORS, sum(|engine| engine.disk_errors));
+    text.number(&BUFFER_WAITS, sum(|engine| engine.buffer_waits));
+    text.number(&BUFFER_BYTES, sum(|engine| engine.buffer_bytes));
+    text.number(&WRITE_QUEUE, sum(|engine| engine.write_queue_pages));
 }
 
 /// A shard as the control thread sees it.

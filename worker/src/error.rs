@@ -63,6 +63,9 @@ pub enum WorkerError {
     /// The secret cannot be loaded.
     #[error("cluster.secret_file: {0}")]
     Secret(KindError),
+    /// The metrics cannot be served.
+    #[error("{0}")]
+    Http(KindError),
     /// The master refuses this worker.
     #[error("the master refuses this worker: {0}")]
     Refused(KindError),
@@ -94,7 +97,7 @@ impl WorkerError {
             }
             WorkerError::Held { .. } | WorkerError::Listen { .. } => ErrorKind::Busy,
             WorkerError::Cluster { .. } => ErrorKind::Denied,
-            WorkerError::Secret(error) | WorkerError::Refused(error) => error.kind,
+            WorkerError::Secret(error) | WorkerError::Http(error) | WorkerError::Refused(error) => error.kind,
             WorkerError::Shard { .. } | WorkerError::Runtime { .. } => ErrorKind::Internal,
         }
     }

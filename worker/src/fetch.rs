@@ -241,10 +241,13 @@ impl Fetcher {
     }
 
     async fn run_in_slot(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>) {
+        let counters = &self.view.counters;
+        let (_under_way, since) = (counters.fetches.enter(), Instant::now());
         let mut duties = duties.into_iter();
         if let Err(error) = self.fill(grant, run, &mut duties).await {
             self.fail(duties, &error);
         }
+        counters.fetch_seconds.record_since(since);
     }
 
     fn fail(&self, duties: std::vec::IntoIter<Duty<PageSlice>>, error: &KindError) {
@@ -257,10 +260,12 @@ impl Fetcher {
     /// Waits for its turn among the mount's requests, no longer than the store may stay silent.
     async fn slot(&self, grant: &Grant) -> Result<OwnedSemaphorePermit, KindError> {
         let (asked, pulse) = (Instant::now(), self.gate.pulse(grant.mount));
+        let _waiting = self.view.counters.fetches_waiting.enter();
         let slots = self.slots_of(grant.mount);
         slots.waiting.set(slots.waiting.get() + 1);
         let slot = within_moving(|| pulse.until_patiently(asked), slots.all.acquire_owned()).await;
         slots.waiting.set(slots.waiting.get() - 1);
+        self.view.counters.fetch_wait_seconds.record_since(asked);
         match slot {
             Some(Ok(slot)) => Ok(slot),
             Some(Err(_)) => Err(KindError::new(ErrorKind::Closed, "the worker is ending")),
@@ -283,7 +288,6 @@ impl Fetcher {
             let message = format!("{store}: read \"{key}\": got {arrived} bytes, want {} from {start}", end - start);
             KindError::new(ErrorKind::Corrupt, message)
         };
-        self.view.counters.store_requests.add(1);
         let mut chunks = self.gate.fetch(FetchRequest {
             mount: grant.mount,
             key: grant.store_key.clone(),

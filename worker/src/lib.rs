@@ -28,3 +28,5 @@ mod within;
 
 pub use error::WorkerError;
 pub use run::run;
+/// Every metric of a worker but those of its process and its servers.
+pub const METRICS: &[forebay_base::metrics::MetricDef] = counters::DEFS;

@@ -1,7 +1,9 @@
 //! What a heartbeat says of the worker: tiers and counters summed over its cores. Used by the control thread.
 
-use crate::counters::ShardView;
+use crate::counters::{self, MEM, SSD, STORE, ShardView};
+use forebay_base::metrics::{Exposition, process};
 use forebay_engine::Tier;
+use forebay_net::NET_METRICS;
 use forebay_net::message::cluster::{TierUsage, WorkerCounters};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,13 +45,13 @@ fn configured(path: &Path) -> &Path {
 
 /// What the worker has done.
 pub(crate) fn counters(views: &[Arc<ShardView>]) -> WorkerCounters {
-    let mut sum = WorkerCounters { resident_bytes: resident_bytes(), ..WorkerCounters::default() };
+    let mut sum = WorkerCounters { resident_bytes: process::resident_bytes(), ..WorkerCounters::default() };
     for view in views {
         let (own, published) = (&view.counters, view.published());
         let has_ssd = published.usage.iter().any(|part| part.tier == Tier::Ssd);
-        sum.mem_hit_bytes += own.mem_hit_bytes.get();
-        sum.ssd_hit_bytes += own.ssd_hit_bytes.get();
-        sum.miss_bytes += own.miss_bytes.get();
+        sum.mem_hit_bytes += own.read_bytes.at(MEM).get();
+        sum.ssd_hit_bytes += own.read_bytes.at(SSD).get();
+        sum.miss_bytes += own.read_bytes.at(STORE).get();
         sum.store_read_bytes += own.store_read_bytes.get();
         sum.misrouted_requests += own.misrouted_requests.get();
         // What leaves memory is still held where there is an SSD tier.
@@ -60,12 +62,24 @@ pub(crate) fn counters(views: &[Arc<ShardView>]) -> WorkerCounters {
     sum
 }
 
-/// Resident memory of this process; 0 where the kernel does not say.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+/// The metrics of this process: counters summed over its cores, and what its engines said last.
+pub(crate) fn exposition(views: &[Arc<ShardView>]) -> String {
+    let mut text = Exposition::default();
+    process::expose(&mut text, "worker");
+    text.table(views.iter().map(|view| &view.counters));
+    let tiers = tiers(views);
+    let labels: Vec<[&str; 2]> = tiers.iter().map(|tier| [&*tier.tier, &*tier.directory]).collect();
+    let by_tier = |number: fn(&TierUsage) -> f64| {
+        labels.iter().zip(&tiers).map(move |(labels, tier)| (&labels[..], number(tier)))
+    };
+    text.computed(&counters::TIER_CAPACITY, by_tier(|tier| tier.capacity_bytes as f64));
+    text.computed(&counters::TIER_USED, by_tier(|tier| tier.used_bytes as f64));
+    text.computed(&counters::TIER_TROUBLE, by_tier(|tier| f64::from(u8::from(!tier.trouble.is_empty()))));
+    let engines: Vec<_> = views.iter().map(|view| view.published().engine).collect();
+    counters::expose_engine(&mut text, &engines);
+    text.number(&counters::CORES, views.len() as f64);
+    text.table([&*NET_METRICS]);
+    text.finish()
 }
 
 #[cfg(test)]
@@ -94,7 +108,7 @@ mod tests {
             usage: vec![part(Tier::Mem, "", 8, None), part(Tier::Ssd, "/a/shard-1", 16, Some("full"))],
             engine: EngineCounters { evicted_pages: 4, ..EngineCounters::default() },
         });
-        views[1].counters.miss_bytes.add(5);
+        views[1].counters.read_bytes.at(STORE).add(5);
         let tiers = tiers(&views);
         let seen: Vec<_> = tiers.iter().map(|t| (&*t.tier, &*t.directory, t.used_bytes, t.capacity_bytes)).collect();
         assert_eq!(seen, [("MEM", "", 9, 200), ("SSD", "/a", 18, 200), ("SSD", "/b", 4, 100)]);

@@ -11,12 +11,14 @@ use crate::feed::FeedPosition;
 use crate::home::{Home, check_directories};
 use crate::masters::{Masters, is_transient};
 use crate::ports::{advertised, choose_ports};
+use crate::report;
 use crate::shard::{Command, Event, ShardConfig, start};
 use crate::store_gate::StoreGate;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::settings::{Cores, Settings};
 use forebay_base::{ByteSize, ClusterId, KindError, ShardId, limits};
 use forebay_engine::{DirectoryConfig, EvictionPolicy, StoreConfig};
+use forebay_net::http::{HttpServer, HttpToken, MetricsOnly};
 use forebay_net::message::cluster::{GetClusterMap, ShardAddress, WorkerInfo};
 use forebay_net::message::handshake::Role;
 use forebay_net::{Identity, Secret};
@@ -84,6 +86,19 @@ impl Signals {
     }
 }
 
+/// SIGHUP.
+struct Hangups(Signal);
+
+impl Hangups {
+    fn new() -> Result<Self, WorkerError> {
+        signal(SignalKind::hangup()).map(Self).map_err(|error| runtime_error("signal handling", &error))
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 async fn worker(
     settings: &Settings,
     mut home: Home,
@@ -92,6 +107,7 @@ async fn worker(
     stores: Handle,
 ) -> Result<(), WorkerError> {
     let mut signals = Signals::new()?;
+    let mut hangups = Hangups::new()?;
     let cluster = &settings.cluster;
     let masters_as = |cluster_id: ClusterId| {
         let identity = Identity { role: Role::Worker, cluster_id, secret: secret.clone() };
@@ -174,16 +190,32 @@ async fn worker(
         Some(registered) => registered.map_err(WorkerError::Refused)?,
     }
     tracing::info!(worker = %home.worker_id, cores = shards, address = %control.worker.shards[0].tcp, "worker ready");
+    let http = serve_metrics(settings, &control).await?;
     let talk = tokio::spawn(control.run());
-    let result = tokio::select! {
-        () = signals.end() => {
-            tracing::info!("ending");
-            cores.end(&mut events).await
+    let result = loop {
+        tokio::select! {
+            () = signals.end() => {
+                tracing::info!("ending");
+                break cores.end(&mut events).await;
+            }
+            () = hangups.next() => forebay_base::log::reread("forebay-worker"),
+            failed = first_end(&mut events) => break Err(failed),
         }
-        failed = first_end(&mut events) => Err(failed),
     };
     talk.abort();
+    drop(http);
     result
+}
+
+/// Serves the metrics from the control thread.
+async fn serve_metrics(settings: &Settings, control: &Control) -> Result<Option<HttpServer>, WorkerError> {
+    let Some(address) = &settings.worker.http else { return Ok(None) };
+    let token = HttpToken::load(settings.cluster.http_token_file.as_deref()).map_err(WorkerError::Http)?;
+    let views = control.views.clone();
+    let service = Arc::new(MetricsOnly(move || report::exposition(&views)));
+    let server = HttpServer::bind("worker.http", address, token, service).await.map_err(WorkerError::Http)?;
+    tracing::info!("metrics on http://{}/metrics", server.local_address());
+    Ok(Some(server))
 }
 
 /// Learns the cluster and its ticket key, however long the master is away.

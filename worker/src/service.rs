@@ -7,7 +7,7 @@ mod load;
 mod read;
 mod verify;
 
-use crate::counters::ShardView;
+use crate::counters::{ShardCounters, ShardView};
 use crate::feed::FeedWatch;
 use crate::fetch::{Fetcher, PageFlight};
 use crate::live::LiveVersions;
@@ -17,8 +17,9 @@ use crate::tickets::{Grant, Tickets};
 use crate::within::{within, within_moving};
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
-use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, unix_now_ms};
+use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, log, unix_now_ms};
 use forebay_engine::{PageSlice, Store};
+use forebay_net::message::cluster::{LogLevel, LogLevelReply};
 use forebay_net::message::data::{
     BlockBytes, CacheStatus, CacheStatusReply, CachedBlocks, CachedBlocksReply, CachedBytes, Evict, EvictReply, Load,
     Read, Verify,
@@ -71,20 +72,67 @@ impl ShardService for Service {
         deadline: Duration,
     ) -> Result<ShardReply, KindError> {
         // Before the transport gives up, so that the answer can name the store that was too slow.
-        let until = Instant::now() + deadline.saturating_sub((deadline / 10).min(ANSWER_MARGIN));
+        let began = Instant::now();
+        let until = began + deadline.saturating_sub((deadline / 10).min(ANSWER_MARGIN));
+        let _served = Served::begin(&self.view.counters, op, began);
         match op {
-            Op::Read => self.read(&session, decode::<Read>(&body)?, until).await,
+            Op::Read => self.read(&session, decode::<Read>(&body)?, began, until).await,
             Op::Load => self.load(&session, decode::<Load>(&body)?, until).await,
             Op::Evict => self.evict(&peer, decode::<Evict>(&body)?).await,
             Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
             Op::Verify => self.verify(&session, &peer, decode::<Verify>(&body)?, until).await,
             Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(&body)?)),
+            Op::LogLevel => log_level(&peer, decode::<LogLevel>(&body)?),
             other => {
                 let message = format!("operation {other:?}: a worker does not answer this");
                 Err(KindError::new(ErrorKind::Unsupported, message))
             }
         }
     }
+}
+
+/// A request that is being answered: counted and timed, also when its deadline ends it.
+struct Served<'a> {
+    counters: &'a ShardCounters,
+    op: Op,
+    began: Instant,
+}
+
+impl<'a> Served<'a> {
+    fn begin(counters: &'a ShardCounters, op: Op, began: Instant) -> Self {
+        counters.in_flight.add(1);
+        Self { counters, op, began }
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        // In the order of `OPS`.
+        let index = match self.op {
+            Op::Read => 0,
+            Op::Load => 1,
+            Op::Evict => 2,
+            Op::CacheStatus => 3,
+            Op::CachedBlocks => 4,
+            Op::Verify => 5,
+            _ => 6,
+        };
+        self.counters.in_flight.sub(1);
+        self.counters.request_seconds.at(index).record_since(self.began);
+    }
+}
+
+/// Shows or changes the log filter of the process.
+fn log_level(peer: &Peer, request: LogLevel) -> Result<ShardReply, KindError> {
+    if peer.role != Role::Admin {
+        let message = format!("LogLevel: got role {:?}, want Admin", peer.role);
+        return Err(KindError::new(ErrorKind::Denied, message));
+    }
+    if !request.filter.is_empty() {
+        log::set_level(&request.filter).map_err(|problem| KindError::new(ErrorKind::Invalid, problem))?;
+        tracing::info!(target: log::AUDIT, op = "LogLevel", role = ?peer.role, peer = peer.address, subject = request.filter, outcome = "done");
+    }
+    Ok(ShardReply::of(&LogLevelReply { filter: log::level() }))
 }
 
 fn check_batch(items: usize) -> Result<(), KindError> {
@@ -161,10 +209,12 @@ impl Service {
             return Err(KindError::new(ErrorKind::Denied, message));
         }
         check_batch(request.file_ids.len())?;
-        let mut freed_bytes = 0;
+        let (mut freed_bytes, files) = (0, request.file_ids.len());
         for file in request.file_ids {
             freed_bytes += self.engine.evict_file(FileId(file), None).await;
         }
+        self.view.counters.evict_bytes.add(freed_bytes);
+        tracing::info!(target: log::AUDIT, op = "Evict", role = ?peer.role, peer = peer.address, files, freed_bytes, outcome = "done");
         Ok(ShardReply::of(&EvictReply { freed_bytes }))
     }
 

@@ -39,6 +39,8 @@ pub struct MasterSettings {
     pub flush_interval: Duration,
     /// Silence after which a worker is gone.
     pub worker_timeout: Duration,
+    /// File of the audit log; none for the normal log.
+    pub audit_file: Option<PathBuf>,
 }
 
 /// One directory of a tier.
@@ -203,6 +205,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
             partitions: read.int("master.partitions") as u16,
             flush_interval: read.span("master.flush_interval"),
             worker_timeout: read.span("master.worker_timeout"),
+            audit_file: Some(read.path("master.audit_file")).filter(|path| !path.as_os_str().is_empty()),
         },
         worker: WorkerSettings {
             listen: read.text("worker.listen"),
@@ -254,7 +257,9 @@ fn check_required(values: &BTreeMap<&'static str, (Value, Origin)>, problems: &m
             Value::List(list) => list.is_empty(),
             _ => false,
         };
-        if empty && !matches!(key.name, "cluster.secret_file" | "cluster.http_token_file" | "worker.ssd") {
+        let may_be_empty =
+            ["cluster.secret_file", "cluster.http_token_file", "master.audit_file", "worker.ssd"].contains(&key.name);
+        if empty && !may_be_empty {
             problems.push(format!("{}: got nothing, want {}", key.name, key.kind.want()));
         }
     }

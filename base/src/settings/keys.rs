@@ -48,6 +48,12 @@ pub static KEYS: &[Key] = &[
     key("master.partitions", Kind::Int(1, 256), "64", "namespace partitions; fixed when the master is formatted"),
     key("master.flush_interval", Kind::Span, "30s", "how often the namespace's state is written behind to RocksDB"),
     key("master.worker_timeout", Kind::Span, "10s", "silence after which a worker leaves the cluster map"),
+    key(
+        "master.audit_file",
+        Kind::Path,
+        "",
+        "file to which the audit log is appended; without one its lines are in the normal log, at INFO",
+    ),
     key("worker.listen", Kind::Address, "127.0.0.1:7500", "where core 0 listens; core n listens n ports higher"),
     key("worker.http", Kind::AddressOrOff, "127.0.0.1:7481", "where the worker serves its metrics, or off"),
     key("worker.dir", Kind::Path, "/var/lib/forebay/worker", "the worker's identity and its small state"),

@@ -1,5 +1,9 @@
 //! `admin report`: what the master knows of everything, for people or as JSON.
 
+mod log_level;
+
+pub(crate) use log_level::log_level;
+
 use crate::arguments::{self, ReportPart};
 use crate::failure::Failure;
 use crate::fs::mounts as fs_mounts;

@@ -138,6 +138,19 @@ pub(crate) enum AdminVerb {
     /// Writes a tarball for a bug report: versions, configuration, doctor, report, logs; no secrets
     #[command(after_help = "Example:\n  forebay admin collect --output /tmp/forebay.tar.gz")]
     Collect(Collect),
+    /// Shows or changes the log filter of the running master and workers; a mount reads log.level again on SIGHUP
+    #[command(after_help = "Example:\n  forebay admin log-level worker forebay_worker=debug,info")]
+    LogLevel {
+        /// Whose
+        #[arg(value_name = "ROLE", default_value = "all", value_parser = ["all", "master", "worker"])]
+        role: String,
+        /// The new tracing filter, in force until the process ends; without it the filters are shown
+        #[arg(value_name = "FILTER")]
+        filter: Option<String>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// A part of the report.

@@ -63,5 +63,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Admin { verb: AdminVerb::PathPolicy { verb } } => {
             connection::run(&source, |client| async move { policy::run(&client, verb).await })
         }
+        Command::Admin { verb: arguments::AdminVerb::LogLevel { role, filter, json } } => connection::run(
+            &source,
+            |client| async move { admin::log_level(&client, &role, filter.as_deref(), json).await },
+        ),
     }
 }

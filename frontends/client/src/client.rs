@@ -5,12 +5,14 @@ use crate::grant::Grant;
 use crate::hold::{Holds, keep_told, tell_closed};
 use crate::map::MapCache;
 use crate::masters::Masters;
+use crate::metrics::ClientMetrics;
 use crate::open_file::OpenFile;
 use crate::sweep;
 use crate::workers::Workers;
+use forebay_base::metrics::PerCore;
 use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits};
 use forebay_net::Message;
-use forebay_net::message::cluster::{ClusterMap, GetClusterMap};
+use forebay_net::message::cluster::{ClusterMap, GetClusterMap, WorkerInfo};
 use forebay_net::message::data::{BlockBytes, CachedBytes, VerifyReply};
 use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
 use std::hash::{BuildHasher, RandomState};
@@ -34,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     pub(crate) map: MapCache,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) metrics: Arc<PerCore<ClientMetrics>>,
     refreshed: tokio::sync::Mutex<Instant>,
     /// When a read last waited for a worker in vain; none since one was served.
     outage: Mutex<Option<Instant>>,
@@ -71,6 +74,7 @@ impl Inner {
         match tokio::time::timeout(patience, self.masters.call(&GetClusterMap::default())).await {
             Ok(Ok(map)) => {
                 if self.map.put(map) {
+                    self.metrics.here().map_changes.add(1);
                     let placed = self.map.get();
                     self.workers.retain(|worker| placed.worker(WorkerId(worker.0)).is_some());
                 }
@@ -93,7 +97,8 @@ async fn keep_map_fresh(client: Weak<Inner>) {
 impl Client {
     /// Reaches a master and fetches the cluster map. Fails when no master answers within `rpc_timeout`.
     pub async fn connect(config: ClientConfig) -> Result<Client, KindError> {
-        let masters = Masters::new(config.clone());
+        let metrics = Arc::<PerCore<ClientMetrics>>::default();
+        let masters = Masters::new(config.clone(), metrics.clone());
         let map = masters.call(&GetClusterMap::default()).await?;
         let holds = Arc::new(Holds::new(RandomState::new().hash_one(std::process::id())));
         let inner = Arc::new(Inner {
@@ -102,6 +107,7 @@ impl Client {
             workers: Workers::new(),
             map: MapCache::new(map),
             holds: holds.clone(),
+            metrics,
             refreshed: tokio::sync::Mutex::new(Instant::now()),
             outage: Mutex::new(None),
         });
@@ -229,6 +235,17 @@ impl Client {
     #[must_use]
     pub fn owners(&self, file: FileId, block: BlockIndex) -> Vec<(WorkerId, ShardId, String)> {
         sweep::owners(&self.inner, file, block)
+    }
+
+    /// What this client and all its clones have counted.
+    #[must_use]
+    pub fn metrics(&self) -> &PerCore<ClientMetrics> {
+        &self.inner.metrics
+    }
+
+    /// A call that any core of a worker can answer.
+    pub async fn worker<M: Message>(&self, worker: &WorkerInfo, request: &M) -> Result<M::Reply, KindError> {
+        sweep::call_first_shard(&self.inner, worker, request).await
     }
 
     /// The cluster map as last seen.

@@ -180,6 +180,7 @@ impl Grant {
                 Err(self.stale_error(&message))
             }
             Ok(Granted { ticket, renew_at, expires, .. }) => {
+                inner.metrics.here().ticket_renewals.add(1);
                 let mut state = self.state();
                 state.ticket = ticket;
                 (state.renew_at, state.expires) = (renew_at, expires);

@@ -11,6 +11,7 @@ mod hold;
 mod lane;
 mod map;
 mod masters;
+mod metrics;
 mod open_file;
 mod read_bytes;
 mod read_path;
@@ -22,7 +23,8 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub use forebay_net::Secret;
 // The contracts, so that frontends need no other crate to name them.
-pub use forebay_net::message;
+pub use forebay_net::{http, message};
 pub use grant::Grant;
+pub use metrics::ClientMetrics;
 pub use open_file::OpenFile;
 pub use read_bytes::ReadBytes;

@@ -4,7 +4,9 @@
 
 use crate::config::ClientConfig;
 use crate::lane::{Lane, Link, Slot};
+use crate::metrics::ClientMetrics;
 use crate::retry::Backoff;
+use forebay_base::metrics::PerCore;
 use forebay_base::{ClusterId, ErrorKind, KindError};
 use forebay_net::message::{Message, Op};
 use forebay_net::transport::tokio::Connection;
@@ -13,7 +15,7 @@ use hashbrown::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -23,15 +25,17 @@ pub(crate) struct Masters {
     cluster_id: Mutex<ClusterId>,
     slots: Mutex<HashMap<Lane, Arc<Slot>>>,
     preferred: AtomicUsize,
+    metrics: Arc<PerCore<ClientMetrics>>,
 }
 
 impl Masters {
-    pub(crate) fn new(config: ClientConfig) -> Self {
+    pub(crate) fn new(config: ClientConfig, metrics: Arc<PerCore<ClientMetrics>>) -> Self {
         Self {
             config,
             cluster_id: Mutex::new(ClusterId(0)),
             slots: Mutex::new(HashMap::new()),
             preferred: AtomicUsize::new(0),
+            metrics,
         }
     }
 
@@ -43,6 +47,15 @@ impl Masters {
 
     /// Calls the leading master.
     pub(crate) async fn call<M: Message>(&self, request: &M) -> Result<M::Reply, KindError> {
+        let began = Instant::now();
+        let result = self.try_until_answered(request).await;
+        let counters = self.metrics.here();
+        counters.master_seconds.record_since(began);
+        counters.failed_master_calls.add(u64::from(result.is_err()));
+        result
+    }
+
+    async fn try_until_answered<M: Message>(&self, request: &M) -> Result<M::Reply, KindError> {
         let mut backoff = Backoff::new(self.config.rpc_timeout);
         loop {
             let slot = {
@@ -82,6 +95,7 @@ impl Masters {
                 );
                 return Err(KindError::new(ErrorKind::Unavailable, message));
             }
+            self.metrics.here().master_retries.add(1);
         }
     }
 
@@ -179,7 +193,7 @@ mod tests {
             verify: true,
         };
         let request = forebay_net::message::cluster::GetClusterMap::default();
-        let error = Masters::new(config).call(&request).await.unwrap_err();
+        let error = Masters::new(config, Arc::default()).call(&request).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
         assert!(error.message.contains("no master answered") && error.message.contains("127.0.0.1:1"), "{error}");
     }

@@ -6,6 +6,7 @@
 use crate::client::Inner;
 use crate::grant::Grant;
 use crate::lane::Link;
+use crate::metrics::source_index;
 use crate::retry::{Backoff, Verdict, verdict};
 use bytes::Bytes;
 use forebay_base::{BlockIndex, ErrorKind, KindError, WorkerId, limits, placement, unit_checksums};
@@ -64,6 +65,11 @@ pub(crate) async fn read_piece(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Pi
         return Err(error);
     }
     let result = seek_worker(inner, grant, piece).await;
+    if let Err(error) = &result {
+        let counters = inner.metrics.here();
+        counters.failed_reads.add(1);
+        counters.stale_reads.add(u64::from(error.kind == ErrorKind::Stale));
+    }
     if let Err(error) = &result
         && error.kind == ErrorKind::Unavailable
     {
@@ -118,6 +124,7 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
                 Err(Failure::Worker(error)) => {
                     tracing::debug!(worker = worker.worker_id, %error, "worker failed, trying the next one");
                     inner.workers.suspect(WorkerId(worker.worker_id));
+                    inner.metrics.here().failovers.add(1);
                     last = error;
                 }
             }
@@ -134,6 +141,7 @@ async fn seek_worker(inner: &Arc<Inner>, grant: &Arc<Grant>, piece: Piece) -> Re
             );
             return Err(KindError::new(ErrorKind::Unavailable, message));
         }
+        inner.metrics.here().read_retries.add(1);
     }
 }
 
@@ -164,6 +172,7 @@ async fn try_worker(
     let mut must_present = false;
     for attempt in 0..3 {
         let present = must_present || !grant.was_presented(link.serial, &ticket);
+        inner.metrics.here().tickets_presented.add(u64::from(present));
         let error = match ask(inner, grant, piece, &link, present.then_some(&ticket[..]), waits).await {
             Ok(bytes) => {
                 if present {
@@ -206,16 +215,27 @@ async fn ask(
     let want_checksums = inner.config.verify && !link.is_unix;
     let waited_ms = u32::try_from(waits.waited.as_millis()).unwrap_or(u32::MAX);
     let request = Read { items: vec![item], want_checksums, waited_ms };
+    let began = Instant::now();
     let (reply, payload) = match link.connection.call_payload(&request, waits.patience).await {
         Ok(answer) => answer,
         // An answer of that kind on a live connection is the worker's own word about this request.
         Err(error) if verdict(error.kind) != Verdict::Elsewhere => return Err(Failure::Item(error)),
         Err(error) => return Err(Failure::Worker(error)),
     };
-    check(&reply, &payload, piece, want_checksums).map(|()| payload).map_err(|error| match error.kind {
-        ErrorKind::Corrupt => Failure::Worker(error),
-        _ => Failure::Item(error),
-    })
+    let counters = inner.metrics.here();
+    match check(&reply, &payload, piece, want_checksums) {
+        Ok(()) => {
+            let source = source_index(reply.results.first().map_or(0, |result| result.source));
+            counters.read_seconds.at(source).record_since(began);
+            counters.read_bytes.at(source).add(payload.len() as u64);
+            Ok(payload)
+        }
+        Err(error) if error.kind == ErrorKind::Corrupt => {
+            counters.corrupt_replies.add(1);
+            Err(Failure::Worker(error))
+        }
+        Err(error) => Err(Failure::Item(error)),
+    }
 }
 
 /// Holds an answer to what was asked.

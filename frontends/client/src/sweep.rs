@@ -268,3 +268,13 @@ async fn call_shard<M: Message>(
         Err(error) => Err(Called { error, answered: !link.connection.is_closed() }),
     }
 }
+
+/// Asks a worker's first core.
+pub(crate) async fn call_first_shard<M: Message>(
+    inner: &Inner,
+    worker: &WorkerInfo,
+    request: &M,
+) -> Result<M::Reply, KindError> {
+    let patience = inner.config.rpc_timeout;
+    call_shard(inner, worker, ShardId(0), request, patience).await.map_err(|called| called.error)
+}

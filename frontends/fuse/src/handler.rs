@@ -70,6 +70,17 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Content::Memory(bytes) => bytes.len(),
+            Content::Descriptor { length, .. } => *length,
+        }
+    }
+}
+
 /// Capacity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StatFs {

@@ -11,6 +11,7 @@ mod error;
 pub mod fs;
 pub mod handler;
 mod interrupts;
+mod metrics;
 pub mod mount;
 mod run;
 pub mod session;
@@ -18,4 +19,7 @@ pub mod wire;
 
 pub use errno::errno_of;
 pub use error::FuseError;
+pub use metrics::FuseMetrics;
+/// Every metric of a mount but those of its process and its client.
+pub const METRICS: &[forebay_base::metrics::MetricDef] = <FuseMetrics as forebay_base::metrics::Table>::DEFS;
 pub use run::run;

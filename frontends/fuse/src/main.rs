@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(problem) = forebay_base::log::install(&settings.log) {
+    if let Err(problem) = forebay_base::log::install(&settings.log, "", None) {
         eprintln!("{problem}");
         return ExitCode::from(2);
     }

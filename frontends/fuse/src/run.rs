@@ -2,9 +2,11 @@
 
 use crate::error::FuseError;
 use crate::fs::{FilesystemOptions, Forebay};
+use crate::metrics;
 use crate::mount;
 use crate::session::{Session, SessionOptions};
 use forebay_base::settings::Settings;
+use forebay_client::http::{HttpServer, HttpToken, MetricsOnly};
 use forebay_client::message::handshake::Role;
 use forebay_client::{Client, ClientConfig};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub fn run(settings: &Settings) -> Result<(), FuseError> {
 async fn serve(settings: &Settings) -> Result<(), FuseError> {
     let handler = |kind| signal(kind).map_err(|error| FuseError::system("cannot handle signals", error));
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let mut hangup = handler(SignalKind::hangup())?;
     let start = async {
         let mountpoint = mount::prepare(&settings.fuse.mountpoint)?;
         let client = Client::connect(ClientConfig::new(settings, Role::Frontend)?).await?;
@@ -35,26 +38,52 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
             read_ahead_bytes: settings.fuse.read_ahead.0,
             allow_other: settings.fuse.allow_other,
         };
-        let handler = Arc::new(Forebay::new(client.clone(), options));
-        Ok::<_, FuseError>((Session::start(&mountpoint, &session_options, handler)?, client))
+        let forebay = Arc::new(Forebay::new(client.clone(), options));
+        let session = Session::start(&mountpoint, &session_options, forebay.clone())?;
+        match serve_metrics(settings, &session, forebay).await {
+            Ok(http) => Ok((session, http, client)),
+            Err(error) => {
+                // What went wrong first is what people should hear.
+                let _ = session.unmount();
+                Err(error)
+            }
+        }
     };
-    let (session, client) = tokio::select! {
+    let (session, _http, client) = tokio::select! {
         started = start => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     tracing::info!(mountpoint = %session.mountpoint().display(), threads = settings.fuse.threads, "fuse ready");
-    tokio::select! {
-        () = session.ended() => {
-            tracing::info!("unmounted from outside");
-            client.close().await;
-            return Ok(());
+    loop {
+        tokio::select! {
+            () = session.ended() => {
+                tracing::info!("unmounted from outside");
+                client.close().await;
+                return Ok(());
+            }
+            _ = hangup.recv() => forebay_base::log::reread("forebay-fuse"),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
     tracing::info!(mountpoint = %session.mountpoint().display(), "unmounting");
     let unmounted = session.unmount();
     client.close().await;
     unmounted
+}
+
+/// Serves the metrics from the process's main thread.
+async fn serve_metrics(
+    settings: &Settings,
+    session: &Session,
+    forebay: Arc<Forebay>,
+) -> Result<Option<HttpServer>, FuseError> {
+    let Some(address) = &settings.fuse.http else { return Ok(None) };
+    let token = HttpToken::load(settings.cluster.http_token_file.as_deref())?;
+    let (metrics, threads) = (session.metrics(), settings.fuse.threads);
+    let service = Arc::new(MetricsOnly(move || metrics::exposition(&metrics, &forebay, threads)));
+    let server = HttpServer::bind("fuse.http", address, token, service).await?;
+    tracing::info!("metrics on http://{}/metrics", server.local_address());
+    Ok(Some(server))
 }

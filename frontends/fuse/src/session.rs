@@ -10,8 +10,10 @@ use crate::dispatch::{Reply, dispatch, read_descriptor};
 use crate::error::FuseError;
 use crate::handler::{Content, Errno, Handler};
 use crate::interrupts::{Interrupts, LOOK};
+use crate::metrics::{FORGET, FuseMetrics, INTERRUPT, READ, error_index, op_index};
 use crate::mount::{self, MountOptions};
 use crate::wire::{self, Init, InitReply, Operation, Request};
+use forebay_base::metrics::PerCore;
 use futures::future::{AbortHandle, Abortable};
 use rustix::event::{PollFd, PollFlags};
 use std::io::IoSlice;
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -42,6 +44,7 @@ pub struct Session {
     mountpoint: PathBuf,
     threads: Vec<std::thread::JoinHandle<()>>,
     running: watch::Receiver<()>,
+    metrics: Arc<PerCore<FuseMetrics>>,
 }
 
 const MAX_WRITE_BYTES: u32 = 32 << 10;
@@ -87,6 +90,7 @@ impl Session {
         let interrupts = Arc::new(Interrupts::default());
         let (alive, running) = watch::channel(());
         let alive = Arc::new(alive);
+        let metrics = Arc::<PerCore<FuseMetrics>>::default();
         let mut threads = Vec::with_capacity(options.threads);
         for index in 0..options.threads {
             let descriptor = match index {
@@ -97,22 +101,29 @@ impl Session {
                 }),
             };
             let descriptor = descriptor.map_err(|error| FuseError::system("cannot clone /dev/fuse", error))?;
-            let (handler, interrupts, alive) = (handler.clone(), interrupts.clone(), alive.clone());
+            let (handler, alive) = (handler.clone(), alive.clone());
+            let (interrupts, metrics) = (interrupts.clone(), metrics.clone());
             let thread = std::thread::Builder::new().name(format!("fuse-{index}")).spawn(move || {
-                if let Err(error) = thread_main(descriptor, handler, interrupts) {
+                if let Err(error) = thread_main(descriptor, handler, interrupts, metrics) {
                     tracing::error!(%error, "a thread of the mount ended");
                 }
                 drop(alive);
             });
             threads.push(thread.map_err(|error| FuseError::system("cannot start a thread", error))?);
         }
-        Ok(Session { mountpoint: mountpoint.to_path_buf(), threads, running })
+        Ok(Session { mountpoint: mountpoint.to_path_buf(), threads, running, metrics })
     }
 
     /// Where it is mounted.
     #[must_use]
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// What the session counts; still right when it is over.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<PerCore<FuseMetrics>> {
+        self.metrics.clone()
     }
 
     /// Resolves when nobody serves any more: the mount is gone.
@@ -195,7 +206,12 @@ fn init_answer(init: &Init, options: &SessionOptions) -> Result<Option<InitReply
     }))
 }
 
-fn thread_main<H: Handler>(descriptor: OwnedFd, handler: Arc<H>, interrupts: Arc<Interrupts>) -> Result<(), FuseError> {
+fn thread_main<H: Handler>(
+    descriptor: OwnedFd,
+    handler: Arc<H>,
+    interrupts: Arc<Interrupts>,
+    metrics: Arc<PerCore<FuseMetrics>>,
+) -> Result<(), FuseError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -203,7 +219,7 @@ fn thread_main<H: Handler>(descriptor: OwnedFd, handler: Arc<H>, interrupts: Arc
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let descriptor = device::watch(descriptor)?;
-        let lane = Rc::new(Lane { descriptor, handler, interrupts });
+        let lane = Rc::new(Lane { descriptor, handler, interrupts, metrics });
         let mut buffer = vec![0; REQUEST_BYTES];
         let mut burst = 0;
         loop {
@@ -240,9 +256,21 @@ struct Lane<H> {
     descriptor: AsyncFd<OwnedFd>,
     handler: Arc<H>,
     interrupts: Arc<Interrupts>,
+    metrics: Arc<PerCore<FuseMetrics>>,
 }
 
 impl<H: Handler> Lane<H> {
+    /// Counts a request that has its answer.
+    fn count(&self, op: usize, began: Instant, reply: &Reply) {
+        let counters = self.metrics.here();
+        counters.op_seconds.at(op).record_since(began);
+        if reply.errno != 0 {
+            counters.errors.at(error_index(reply.errno)).add(1);
+        } else if op == READ {
+            counters.read_bytes.add(reply.body.length() as u64);
+        }
+    }
+
     /// Starts on one request, and ends it too if nothing has to be waited for.
     async fn accept(self: Rc<Self>, bytes: &[u8]) {
         let request = match wire::decode(bytes) {
@@ -256,15 +284,18 @@ impl<H: Handler> Lane<H> {
             }
         };
         let Request { unique, pid, .. } = request;
+        let (op, began) = (op_index(&request.operation), Instant::now());
         match &request.operation {
             Operation::Forget { nodes } => {
                 nodes.iter().for_each(|(node, lookups)| self.handler.forget(*node, *lookups));
+                self.metrics.here().op_seconds.at(FORGET).record_since(began);
                 return;
             }
             Operation::Interrupt { unique } => {
                 if self.interrupts.arrived(*unique) {
                     self.clone().watch(*unique);
                 }
+                self.metrics.here().op_seconds.at(INTERRUPT).record_since(began);
                 return;
             }
             _ => {}
@@ -273,6 +304,7 @@ impl<H: Handler> Lane<H> {
         let mut work: Pin<Box<dyn Future<Output = Reply>>> =
             Box::pin(async move { dispatch(&*lane.handler, request).await });
         if let std::task::Poll::Ready(reply) = futures::poll!(work.as_mut()) {
+            self.count(op, began, &reply);
             self.send(unique, reply);
             return;
         }
@@ -281,8 +313,11 @@ impl<H: Handler> Lane<H> {
             self.clone().watch(unique);
         }
         tokio::task::spawn_local(async move {
+            let waiting = self.metrics.here().in_flight.enter();
             let reply = Abortable::new(work, registration).await.unwrap_or_else(|_| Reply::error(Errno::INTR));
+            drop(waiting);
             self.interrupts.end(unique);
+            self.count(op, began, &reply);
             self.send(unique, reply);
         });
     }

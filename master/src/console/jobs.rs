@@ -1,7 +1,9 @@
 //! The calls on jobs: from the master's own table, with the names that `forebay job ls --json` uses.
 
 use super::Console;
+use crate::audit;
 use forebay_base::{ErrorKind, KindError, limits};
+use forebay_net::Op;
 use forebay_net::http::HttpRequest;
 use forebay_net::message::job::{
     CancelJob, JOB_CANCELLED, JOB_DONE, JOB_LOAD, JOB_PARTLY, JOB_RUNNING, JobInfo, JobStatus, ListJobs,
@@ -44,8 +46,9 @@ impl Console {
     /// Ends a job; what is loaded stays.
     pub(super) async fn cancel_job(&self, id: &str) -> Result<Value, KindError> {
         let job_id = number(id)?;
-        self.service.jobs.cancel(&CancelJob { job_id }).await?;
-        tracing::info!(job = job_id, "cancelled over HTTP");
+        let cancelled = self.service.jobs.cancel(&CancelJob { job_id }).await;
+        audit::write_http(Op::CancelJob, &format!("job {job_id}"), &cancelled);
+        cancelled?;
         let status = JobStatus { job_id, failures_from: 0, failures_max: 0 };
         Ok(job_json(&self.service.jobs.status(&status).await?.job, LISTED_PATHS))
     }

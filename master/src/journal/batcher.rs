@@ -3,10 +3,11 @@
 use super::consensus::{Batch, Consensus};
 use crate::metrics::MasterMetrics;
 use crate::namespace::{Command, Outcome};
+use forebay_base::metrics::PerCore;
 use forebay_base::{ErrorKind, KindError};
 use openraft::error::{ClientWriteError, RaftError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// A command that waits for its outcome.
@@ -21,14 +22,18 @@ const COMMANDS_MAX: usize = 256;
 const TRIES: usize = 400;
 
 /// Runs until the other end is dropped.
-pub(super) async fn run(raft: Consensus, mut incoming: mpsc::Receiver<Proposal>, metrics: Arc<MasterMetrics>) {
+pub(super) async fn run(raft: Consensus, mut incoming: mpsc::Receiver<Proposal>, metrics: Arc<PerCore<MasterMetrics>>) {
     let mut waiting = Vec::new();
     while incoming.recv_many(&mut waiting, COMMANDS_MAX).await > 0 {
         let (commands, replies): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|proposal| (proposal.command, proposal.reply)).unzip();
-        metrics.journal_entries.add(1);
-        metrics.journal_commands.add(commands.len() as u64);
-        match write(&raft, Batch { commands: Arc::new(commands) }).await {
+        let counters = metrics.here();
+        counters.journal_entries.add(1);
+        counters.journal_commands.add(commands.len() as u64);
+        let began = Instant::now();
+        let written = write(&raft, Batch { commands: Arc::new(commands) }).await;
+        metrics.here().commit_seconds.record_since(began);
+        match written {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));

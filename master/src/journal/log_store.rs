@@ -8,6 +8,7 @@ use super::writer::{Header, Pending, Waiter, Writer};
 use crate::error::MasterError;
 use crate::metrics::MasterMetrics;
 use crossbeam::channel::{Sender, unbounded};
+use forebay_base::metrics::PerCore;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -71,7 +72,7 @@ impl LogStore {
     pub(super) fn open(
         directory: &Path,
         failure: watch::Sender<Option<String>>,
-        metrics: Arc<MasterMetrics>,
+        metrics: Arc<PerCore<MasterMetrics>>,
     ) -> Result<Self, MasterError> {
         let mut memory = Memory::default();
         let mut segments = files::recover(directory, |record| memory.take(record, 0))?;

@@ -5,12 +5,15 @@
 
 use super::consensus::{LogId, Membership, Outcomes, Snapshot, SnapshotMeta, Types};
 use crate::cores::Cores;
+use crate::metrics::MasterMetrics;
 use crate::state::{Position, State};
+use forebay_base::metrics::PerCore;
 use futures::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// Where log and state stand. Shared with the journal's handle.
@@ -61,11 +64,17 @@ pub(crate) struct Machine {
     cores: Arc<Cores>,
     state: Arc<State>,
     progress: Arc<Progress>,
+    metrics: Arc<PerCore<MasterMetrics>>,
 }
 
 impl Machine {
-    pub(super) fn new(cores: Arc<Cores>, state: Arc<State>, progress: Arc<Progress>) -> Self {
-        Self { cores, state, progress }
+    pub(super) fn new(
+        cores: Arc<Cores>,
+        state: Arc<State>,
+        progress: Arc<Progress>,
+        metrics: Arc<PerCore<MasterMetrics>>,
+    ) -> Self {
+        Self { cores, state, progress, metrics }
     }
 }
 
@@ -116,7 +125,9 @@ impl RaftStateMachine<Types> for Machine {
                     (Arc::default(), Some(Membership::new(Some(log_id), membership)))
                 }
             };
+            let (metrics, began) = (Arc::clone(&self.metrics), Instant::now());
             let done = Box::new(move |outcomes| {
+                metrics.here().apply_seconds.record_since(began);
                 if let Some(responder) = responder {
                     responder.send(Outcomes(outcomes));
                 }

@@ -7,11 +7,13 @@ use super::files::{self, Segment};
 use super::record::Record;
 use crate::metrics::MasterMetrics;
 use crossbeam::channel::Receiver;
+use forebay_base::metrics::PerCore;
 use openraft::storage::IOFlushed;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 /// A segment is closed when it is this long.
@@ -73,7 +75,7 @@ pub(super) struct Writer {
     /// Oldest first; the last one is being written.
     pub(super) segments: Vec<Segment>,
     pub(super) failure: watch::Sender<Option<String>>,
-    pub(super) metrics: Arc<MasterMetrics>,
+    pub(super) metrics: Arc<PerCore<MasterMetrics>>,
 }
 
 impl Writer {
@@ -109,7 +111,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &[Pending]) -> io::Result<()> {
-        let mut lazy = true;
+        let (began, mut lazy) = (Instant::now(), true);
         for write in group {
             self.sink.write_all(&write.bytes)?;
             let current = self.segments.last_mut().expect("there is always one");
@@ -119,8 +121,10 @@ impl Writer {
         }
         if !lazy {
             self.sink.sync()?;
-            self.metrics.journal_syncs.add(1);
+            self.metrics.here().journal_sync_seconds.record_since(began);
         }
+        let bytes: usize = group.iter().map(|write| write.bytes.len()).sum();
+        self.metrics.here().journal_bytes.add(bytes as u64);
         let header = &group.last().expect("a group is never empty").header;
         let purged = header.purged.map_or(0, |log_id| log_id.index);
         let current = self.segments.last().expect("there is always one");

@@ -65,7 +65,7 @@ impl Tree {
             store_away: self.mounts.get(found.inode.mount_id).is_some_and(|mount| mount.in_trouble()),
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
         };
-        self.metrics.tickets.add(1);
+        self.metrics.here().tickets.add(1);
         Ok((found.attr(valid), ticket::sign(&ticket, &self.ticket_key)))
     }
 }

@@ -4,6 +4,7 @@
 use super::refresh::Changes;
 use super::{Found, Tree, name_of};
 use crate::flights::Steps;
+use crate::metrics::{CHECK, LIST, STAT};
 use crate::mount_state::MountState;
 use crate::mounts::refused;
 use crate::namespace::{Command, Inode, Outcome, Removal, SyncDirectory, Upsert};
@@ -36,12 +37,19 @@ fn differs(inode: &Inode, upsert: &Upsert) -> bool {
 
 impl Tree {
     /// Runs a store call on the store runtime and takes note of how it ended.
-    async fn ask<T, F>(&self, mount: &MountState, call: impl FnOnce(Arc<dyn UnderStore>) -> F) -> Result<T, KindError>
+    async fn ask<T, F>(
+        &self,
+        mount: &MountState,
+        what: usize,
+        call: impl FnOnce(Arc<dyn UnderStore>) -> F,
+    ) -> Result<T, KindError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
+        let began = Instant::now();
         let asked = self.store_runtime.spawn(call(mount.store()?)).await;
+        self.metrics.here().store_seconds.at(what).record_since(began);
         mount.heard(asked.map_err(|_| KindError::new(ErrorKind::Closed, "the master is shutting down"))?)
     }
 
@@ -80,8 +88,7 @@ impl Tree {
             None => directory.inode.child_key(&name).filter(|_| is_name(&name)),
         };
         let Some(key) = key else { return Ok(()) };
-        self.metrics.store_stats.add(1);
-        let meta = match self.ask(mount, move |store| async move { store.stat(&key).await }).await {
+        let meta = match self.ask(mount, STAT, move |store| async move { store.stat(&key).await }).await {
             Ok(meta) => Some(meta),
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             Err(error) => return Err(error),
@@ -161,8 +168,7 @@ impl Tree {
         loop {
             let (key, from, page_began) = (directory.inode.store_key.clone(), after.take(), Instant::now());
             let last = from.clone();
-            self.metrics.store_list_pages.add(1);
-            let page = self.ask(mount, move |store| async move { store.list(&key, from.as_deref()).await }).await;
+            let page = self.ask(mount, LIST, move |store| async move { store.list(&key, from.as_deref()).await }).await;
             let page = match page {
                 Ok(page) => page,
                 Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -213,7 +219,7 @@ impl Tree {
         let parent = FileId(directory.inode.parent);
         // An object store may know an empty mount only by its bucket.
         if directory.inode.store_key.is_empty() && error.kind == ErrorKind::NotFound {
-            let check = self.ask(mount, |store| async move { store.check().await }).await;
+            let check = self.ask(mount, CHECK, |store| async move { store.check().await }).await;
             if check.is_ok() {
                 self.remove_unseen(directory.id, &HashSet::new(), Instant::now(), &mut Changes::applied()).await?;
                 self.freshness.set_listed(directory.id, Instant::now());

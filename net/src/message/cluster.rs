@@ -203,3 +203,18 @@ pub struct ReportReply {
     pub mounts: Vec<MountInfo>,
 }
 message!(Report => ReportReply);
+
+/// Shows or changes the log filter of the process that gets it (role Admin).
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LogLevel {
+    /// The new tracing filter; empty to show the one in force.
+    pub filter: String,
+}
+
+/// Answers `LogLevel`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LogLevelReply {
+    /// The filter in force now.
+    pub filter: String,
+}
+message!(LogLevel => LogLevelReply);

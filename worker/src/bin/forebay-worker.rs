@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
         Start::Run(loaded) => loaded.settings,
     };
-    if let Err(problem) = log::install(&settings.log) {
+    if let Err(problem) = log::install(&settings.log, "", None) {
         eprintln!("{problem}");
         return ExitCode::from(2);
     }

@@ -2,6 +2,7 @@
 //! has failed. Each item gets its own status.
 
 use super::{Service, Session, check_batch};
+use crate::counters::{CACHED, FETCHED};
 use crate::plan;
 use crate::tickets::Grant;
 use forebay_base::{KindError, PageIndex};
@@ -49,6 +50,8 @@ impl Service {
         let pages = plan::pages_of(&range, self.page_bytes);
         let all: u64 = pages.clone().map(|page| self.bytes_of(&grant, page)).sum();
         let fetched_bytes = self.fetcher.load(&grant, pages.clone(), until).await?;
+        self.view.counters.load_bytes.at(FETCHED).add(fetched_bytes);
+        self.view.counters.load_bytes.at(CACHED).add(all - fetched_bytes);
         let result = LoadResult { fetched_bytes, cached_bytes: all - fetched_bytes, ..LoadResult::default() };
         Ok(Loading { grant, pages, result })
     }

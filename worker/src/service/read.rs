@@ -3,6 +3,7 @@
 //! Invariant: what a reply pins is bounded: a small piece of a large page is copied out, all else is borrowed.
 
 use super::{Patience, Service, Session, check_batch};
+use crate::counters::{MEM, SSD, STORE};
 use crate::fetch::PageFlight;
 use crate::plan;
 use crate::tickets::Grant;
@@ -32,8 +33,23 @@ struct Served {
     source: u8,
 }
 
+/// The place of a source in the table of counters.
+fn source_index(source: u8) -> usize {
+    match source {
+        SOURCE_MEM => MEM,
+        SOURCE_SSD => SSD,
+        _ => STORE,
+    }
+}
+
 impl Service {
-    pub(super) async fn read(&self, session: &Session, request: Read, until: Instant) -> Result<ShardReply, KindError> {
+    pub(super) async fn read(
+        &self,
+        session: &Session,
+        request: Read,
+        began: Instant,
+        until: Instant,
+    ) -> Result<ShardReply, KindError> {
         check_batch(request.items.len())?;
         let wanted: u64 = request.items.iter().map(|item| u64::from(item.length)).sum();
         if wanted > u64::from(limits::PAYLOAD_BYTES_MAX) {
@@ -42,10 +58,10 @@ impl Service {
         }
         let batch = request.items.len();
         let outcomes = match &request.items[..] {
-            [item] => vec![self.read_item(session, item, request.waited_ms, batch, until).await],
+            [item] => vec![self.read_timed(session, item, request.waited_ms, batch, began, until).await],
             items => {
-                let items = items.iter().map(|item| self.read_item(session, item, request.waited_ms, batch, until));
-                join_all(items).await
+                let read = |item| self.read_timed(session, item, request.waited_ms, batch, began, until);
+                join_all(items.iter().map(read)).await
             }
         };
         let mut results = Vec::with_capacity(batch);
@@ -68,6 +84,25 @@ impl Service {
         let mut reply = ShardReply::of(&ReadReply { results, checksums });
         reply.payload = pieces.into_iter().map(|piece| PayloadPart::new(piece.owner, piece.range)).collect();
         Ok(reply)
+    }
+
+    /// Reads an item and counts how long it took, by the slowest place that it needed.
+    async fn read_timed(
+        &self,
+        session: &Session,
+        item: &ReadItem,
+        waited_ms: u32,
+        batch: usize,
+        began: Instant,
+        until: Instant,
+    ) -> Result<Served, KindError> {
+        let result = self.read_item(session, item, waited_ms, batch, until).await;
+        let counters = &self.view.counters;
+        match &result {
+            Ok(served) => counters.read_seconds.at(source_index(served.source)).record_since(began),
+            Err(_) => counters.failed_reads.add(1),
+        }
+        result
     }
 
     async fn read_item(
@@ -128,9 +163,7 @@ impl Service {
                 Tier::Mem => SOURCE_MEM,
                 Tier::Ssd => SOURCE_SSD,
             };
-            let counters = &self.view.counters;
-            let counter = if source == SOURCE_MEM { &counters.mem_hit_bytes } else { &counters.ssd_hit_bytes };
-            counter.add(u64::from(length));
+            self.view.counters.read_bytes.at(source_index(source)).add(u64::from(length));
             if slice.len() != length as usize {
                 let message = format!("page {page}: the engine gave {} bytes, want {length}", slice.len());
                 return Err(KindError::new(ErrorKind::Internal, message));
@@ -139,7 +172,7 @@ impl Service {
         }
         let flight = flight.unwrap_or_else(|| self.fetcher.demand_page(grant, page));
         let slice = self.landed(grant, &flight, patience).await?;
-        self.view.counters.miss_bytes.add(u64::from(length));
+        self.view.counters.read_bytes.at(STORE).add(u64::from(length));
         let start = offset as usize;
         Ok((piece(slice, start..start + length as usize, batch), SOURCE_STORE))
     }

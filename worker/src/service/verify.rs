@@ -59,7 +59,8 @@ impl Service {
         let length = (bytes.end - bytes.start) as u32;
         // A page that fails its checksum is dropped by this very read.
         let Some(cached) = self.engine.read(&grant.key, PageIndex(page), 0, length).await else { return Ok(false) };
-        self.view.counters.store_requests.add(1);
+        let counters = &self.view.counters;
+        let (_under_way, since) = (counters.fetches.enter(), Instant::now());
         let mut chunks = self.gate.fetch(FetchRequest {
             mount: grant.mount,
             key: grant.store_key.clone(),
@@ -74,6 +75,7 @@ impl Service {
             equal &= cached.get(at..at + chunk.len()).is_some_and(|part| *part == chunk[..]);
             at += chunk.len();
         }
+        counters.fetch_seconds.record_since(since);
         if at != length as usize {
             let (store, key) = (self.gate.name(grant.mount), &grant.store_key);
             let message = format!("{store}: read \"{key}\": got {at} bytes, want {length}");

@@ -66,6 +66,16 @@ impl Forebay {
         }
     }
 
+    /// Open files, open directories, and nodes that the kernel knows.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        [self.files.count(), self.directories.count(), self.nodes.count()]
+    }
+
+    /// The client below.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn node(&self, id: u64) -> Result<Node, Errno> {
         self.nodes.get(id).ok_or(Errno::STALE)
     }

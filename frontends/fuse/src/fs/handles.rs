@@ -25,6 +25,10 @@ impl<T> Handles<T> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(super) fn remove(&self, handle: u64) -> Option<Arc<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }

@@ -119,6 +119,7 @@ async fn accept<S: ShardService>(
             }
             Some(Ok(Accepted { stream, address, .. })) if connections.len() >= CONNECTIONS_MAX => {
                 tracing::warn!(%address, "refused a connection: {CONNECTIONS_MAX} are open");
+                crate::NET_METRICS.refused.add(1);
                 turn_away(stream, &address).await;
             }
             Some(Ok(Accepted { stream, address, is_unix })) => {

@@ -7,12 +7,13 @@ use super::frames::{Frame, FrameReader, write_one, write_queue};
 use crate::handshake::{ServerHandshake, fresh_nonce};
 use crate::message::handshake::{Hello, Prove, Role};
 use crate::message::{Empty, Op, Wire};
+use crate::metrics::connected;
 use crate::transport::reply::{self, Outgoing};
 use crate::transport::socket_path::{self, SocketFile};
 use crate::transport::{
     CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, IN_FLIGHT_MAX, deadline_of, listen_error, next_connection_id, set_tcp_options,
 };
-use crate::{Endpoint, Flags, Identity, NetError, Peer};
+use crate::{Endpoint, Flags, Identity, NET_METRICS, NetError, Peer};
 use forebay_base::{ErrorKind, KindError};
 use futures::FutureExt;
 use rkyv::util::AlignedVec;
@@ -179,6 +180,7 @@ async fn admit<S, R, W>(
     while connections.try_join_next().is_some() {}
     if connections.len() >= CONNECTIONS_MAX {
         tracing::warn!(%address, "refused a connection: {CONNECTIONS_MAX} are open");
+        NET_METRICS.refused.add(1);
         let message = format!("{CONNECTIONS_MAX} connections are open already");
         let refusal = reply::reply(Op::Hello as u16, 0, 0, Err(KindError::new(ErrorKind::Overloaded, message)));
         // Small enough for the socket's own buffer; if not, the client sees the connection close.
@@ -209,12 +211,13 @@ where
     let broken = |error: String| NetError::Broken { address: address.into(), error };
     let mut frames = FrameReader::new(read, address.to_string());
     let handshake = shake_hands(&mut frames, &mut write, address, &shared.identity);
-    let Some(role) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
-        .await
-        .map_err(|_| broken("no handshake in time".into()))??
-    else {
-        return Ok(());
+    let shaken = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(shaken) => shaken,
+        Err(_) => Err(broken("no handshake in time".into())),
     };
+    let shaken = shaken.inspect_err(|_| NET_METRICS.failed_handshakes.add(1));
+    let Some(role) = shaken? else { return Ok(()) };
+    let _counted = connected();
     frames.end_handshake(0);
     let peer = Arc::new(Peer { role, connection_id: next_connection_id(), address: address.into(), is_unix });
     let (queue, queued) = mpsc::channel(QUEUE_FRAMES);

@@ -1,0 +1,122 @@
+//! What a mount counts: the requests that reached this process. What the kernel answers from its own caches is seen by
+//! nobody here.
+
+use crate::fs::Forebay;
+use crate::handler::Errno;
+use crate::wire::Operation;
+use forebay_base::metrics::{Exposition, PerCore, process};
+
+/// Operations by name, in the order of `op_index`.
+const OPS: [&str; 16] = [
+    "lookup",
+    "getattr",
+    "open",
+    "read",
+    "release",
+    "opendir",
+    "readdir",
+    "readdirplus",
+    "releasedir",
+    "statfs",
+    "getxattr",
+    "listxattr",
+    "forget",
+    "interrupt",
+    "change",
+    "other",
+];
+
+/// Errors by name, in the order of `error_index`.
+const ERRORS: [&str; 9] = ["ENOENT", "ESTALE", "EIO", "EACCES", "EROFS", "EINTR", "ENOSYS", "ENODATA", "other"];
+
+forebay_base::metrics_table! {
+    /// What one core of a mount counts.
+    pub struct FuseMetrics {
+        op_seconds: Histogram["op" in OPS] = "forebay_fuse_op_seconds",
+            "time from a request read from the kernel to its answer, by operation; change is what a read-only mount refuses";
+        errors: Counter["errno" in ERRORS] = "forebay_fuse_errors_total", "requests answered with an error, by errno";
+        read_bytes: Counter = "forebay_fuse_read_bytes_total", "bytes given to the kernel for reads";
+        in_flight: Gauge = "forebay_fuse_requests_in_flight", "requests that wait for a master or a worker";
+    }
+    computed {
+        OPEN_FILES: Gauge = "forebay_fuse_open_files", "open files";
+        OPEN_DIRECTORIES: Gauge = "forebay_fuse_open_directories", "open directories";
+        NODES: Gauge = "forebay_fuse_nodes", "nodes that the kernel knows";
+        THREADS: Gauge = "forebay_fuse_threads", "threads that serve the kernel";
+    }
+}
+
+/// The metrics of this process.
+pub(crate) fn exposition(metrics: &PerCore<FuseMetrics>, forebay: &Forebay, threads: usize) -> String {
+    let mut text = Exposition::default();
+    process::expose(&mut text, "fuse");
+    text.table(metrics.all());
+    let [files, directories, nodes] = forebay.counts();
+    text.number(&OPEN_FILES, files as f64);
+    text.number(&OPEN_DIRECTORIES, directories as f64);
+    text.number(&NODES, nodes as f64);
+    text.number(&THREADS, threads as f64);
+    text.table(forebay.client().metrics().all());
+    text.finish()
+}
+
+/// The place of an operation in `OPS`.
+pub(crate) fn op_index(operation: &Operation) -> usize {
+    match operation {
+        Operation::Lookup { .. } => 0,
+        Operation::GetAttr => 1,
+        Operation::Open { .. } => 2,
+        Operation::Read { .. } => READ,
+        Operation::Release { .. } => 4,
+        Operation::OpenDir => 5,
+        Operation::ReadDir { plus: false, .. } => 6,
+        Operation::ReadDir { plus: true, .. } => 7,
+        Operation::ReleaseDir { .. } => 8,
+        Operation::StatFs => 9,
+        Operation::GetXattr { .. } => 10,
+        Operation::ListXattr { .. } => 11,
+        Operation::Forget { .. } => FORGET,
+        Operation::Interrupt { .. } => INTERRUPT,
+        Operation::Change => 14,
+        Operation::Init(_) | Operation::Destroy | Operation::Other(_) => 15,
+    }
+}
+
+pub(crate) const READ: usize = 3;
+pub(crate) const FORGET: usize = 12;
+pub(crate) const INTERRUPT: usize = 13;
+
+/// The place of an errno in `ERRORS`.
+pub(crate) fn error_index(errno: i32) -> usize {
+    match Errno::from_raw_os_error(errno) {
+        Errno::NOENT => 0,
+        Errno::STALE => 1,
+        Errno::IO => 2,
+        Errno::ACCESS | Errno::PERM => 3,
+        Errno::ROFS => 4,
+        Errno::INTR => 5,
+        Errno::NOSYS => 6,
+        Errno::NODATA => 7,
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_fit_their_names() {
+        let read = Operation::Read { handle: 1, offset: 0, size: 1 };
+        assert_eq!(OPS[op_index(&read)], "read");
+        assert_eq!(OPS[op_index(&Operation::Forget { nodes: vec![] })], "forget");
+        assert_eq!(OPS[op_index(&Operation::Interrupt { unique: 1 })], "interrupt");
+        assert_eq!(OPS[op_index(&Operation::Change)], "change");
+        assert_eq!(OPS[op_index(&Operation::ListXattr { size: 0 })], "listxattr");
+        assert_eq!(OPS[op_index(&Operation::ReadDir { handle: 1, offset: 0, size: 1, plus: true })], "readdirplus");
+        assert_eq!(OPS[op_index(&Operation::Destroy)], "other");
+        assert_eq!(ERRORS[error_index(libc::ESTALE)], "ESTALE");
+        assert_eq!(ERRORS[error_index(libc::ENODATA)], "ENODATA");
+        assert_eq!(ERRORS[error_index(libc::ENOTDIR)], "other");
+    }
+}
