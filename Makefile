@@ -27,9 +27,10 @@ verify: ## formatting, lints, documentation, layers
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo test --release --locked -p forebay-tests --test layers
 
-fix: ## format and apply what clippy can fix
+fix: ## format, apply what clippy can fix, write the documents that are made from tables
 	cargo fmt --all
 	cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+	FOREBAY_TEST_WRITE=1 cargo test --release --locked -p forebay-tests --test generated_documents
 
 bench: ## microbenchmarks, then the in-process load on namespace and engine
 	@deploy/install.sh --tests

@@ -27,7 +27,7 @@ echo "GROUP ($group )" >"$link/librocksdb.so"
 echo "GROUP ( $(archive stdc++) )" >"$link/libstdc++.so"
 ROCKSDB_LIB_DIR=$link cargo build --release --locked -p forebay-cli -p forebay-master -p forebay-worker -p forebay-fuse
 
-mkdir -p "$stage"/{bin,etc,systemd,doc}
+mkdir -p "$stage"/{bin,etc,systemd,grafana,doc}
 for binary in forebay forebay-master forebay-worker forebay-fuse; do
   strip -o "$stage/bin/$binary" "$CARGO_TARGET_DIR/release/$binary"
   chmod 0755 "$stage/bin/$binary"
@@ -43,6 +43,7 @@ done
     sed -E 's/^([a-z_]+) = (.*) # default: (.*)$/# \3\n# \1 = \2\n/'
 } >"$stage/etc/forebay.toml"
 cp deploy/systemd/*.service "$stage/systemd/"
+cp deploy/grafana/forebay.json "$stage/grafana/"
 cp deploy/tarball_install.sh "$stage/install.sh"
 cp -r docs/. "$stage/doc/"
 cp README.md CHANGELOG.md LICENSE "$stage/"

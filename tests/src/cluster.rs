@@ -35,6 +35,8 @@ pub struct Options {
     pub ssd_capacity: String,
     /// Whether the cluster has a secret.
     pub secret: bool,
+    /// Whether the master writes its audit log to `audit.log` in the cluster's folder.
+    pub audit: bool,
     /// More settings, as (key, value in TOML).
     pub settings: Vec<(String, String)>,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
             ssd: None,
             ssd_capacity: "4GiB".into(),
             secret: false,
+            audit: false,
             settings: Vec::new(),
         }
     }
@@ -59,6 +62,13 @@ impl Options {
     #[must_use]
     pub fn with_s3(mut self) -> Self {
         self.s3 = true;
+        self
+    }
+
+    /// With an audit log in a file.
+    #[must_use]
+    pub fn with_audit(mut self) -> Self {
+        self.audit = true;
         self
     }
 
@@ -162,6 +172,9 @@ impl Cluster {
             ("worker.ssd".into(), format!("[{}]", ssd.join(", "))),
             ("fuse.mountpoint".into(), format!("\"{}\"", at("mnt"))),
         ];
+        if self.options.audit {
+            settings.push(("master.audit_file".into(), format!("\"{}\"", at("audit.log"))));
+        }
         if self.options.secret {
             std::fs::write(self.folder.join("secret"), "the secret of this test cluster, long enough").expect("a file");
             let path = self.folder.join("secret");

@@ -13,6 +13,7 @@ mod http;
 mod pattern;
 mod ports;
 mod process;
+pub mod prometheus;
 mod report;
 mod s3_put;
 mod s3_server;
