@@ -7,8 +7,10 @@ use crate::map::MapCache;
 use crate::masters::Masters;
 use crate::metrics::ClientMetrics;
 use crate::open_file::OpenFile;
+use crate::read_many;
 use crate::sweep;
 use crate::workers::Workers;
+use bytes::Bytes;
 use forebay_base::metrics::PerCore;
 use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits};
 use forebay_net::Message;
@@ -202,6 +204,16 @@ impl Client {
     /// step as it ends. Needs the role Admin.
     pub async fn verify(&self, file: &OpenFile, progress: impl FnMut(u64)) -> Result<VerifyReply, KindError> {
         sweep::verify(&self.inner, file, progress).await
+    }
+
+    /// Reads whole small files, many in one request. None stands for a file that could not be had at once: open and
+    /// read it. Files that do not fit into one reply together (8 MiB) are all left out.
+    pub async fn read_whole(&self, grants: &[Arc<Grant>]) -> Vec<Option<Bytes>> {
+        let total_bytes = grants.iter().fold(0u64, |total, grant| total.saturating_add(grant.attr().size));
+        if !read_many::fits(total_bytes, grants.len()) {
+            return vec![None; grants.len()];
+        }
+        read_many::read_whole(&self.inner, grants).await
     }
 
     /// Drops files from the cache of every worker; returns the bytes freed. Needs the role Admin.

@@ -14,6 +14,7 @@ mod masters;
 mod metrics;
 mod open_file;
 mod read_bytes;
+mod read_many;
 mod read_path;
 mod retry;
 mod sweep;

@@ -1,5 +1,6 @@
 //! Forebay as a FUSE file system: nodes are versions of files, data come from the client library.
 
+mod ahead;
 mod directory;
 mod forebay;
 mod grants;

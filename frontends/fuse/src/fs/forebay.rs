@@ -3,6 +3,7 @@
 //! Invariants: an inode number is a `FileId`, a node id is one version of it (hard case 14); what the kernel is told to
 //! believe never outlives what the master allowed, counted from when the master was asked.
 
+use super::ahead::{Ahead, BATCH_FILES_MAX};
 use super::directory::{DOTS, Directory};
 use super::grants::Grants;
 use super::handles::Handles;
@@ -12,6 +13,7 @@ use super::walk::Walks;
 use crate::errno::errno_of;
 use crate::handler::{Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
 use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, ROOT_NODE};
+use bytes::Bytes;
 use forebay_base::{ErrorKind, FileId, KindError, Version, limits};
 use forebay_client::message::cluster::Report;
 use forebay_client::message::namespace::Attr;
@@ -33,6 +35,7 @@ pub struct Forebay {
     nodes: NodeTable,
     grants: Grants,
     walks: Walks,
+    ahead: Ahead,
     files: Handles<OpenNode>,
     directories: Handles<Directory>,
     capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
@@ -42,6 +45,8 @@ pub struct Forebay {
 struct OpenNode {
     node: u64,
     file: OpenFile,
+    /// Opened as one of many, in their directory's order.
+    in_walk: bool,
 }
 
 /// The one extended attribute there is, on files.
@@ -59,6 +64,7 @@ impl Forebay {
             nodes: NodeTable::new(),
             grants: Grants::default(),
             walks: Walks::default(),
+            ahead: Ahead::default(),
             files: Handles::new(),
             directories: Handles::new(),
             capacity: tokio::sync::Mutex::new(None),
@@ -112,8 +118,7 @@ impl Forebay {
     }
 
     /// The right to read a node: cached, or fetched together with those of the files that follow in a walk.
-    async fn grant(&self, id: u64, node: &Node) -> Result<Arc<Grant>, Errno> {
-        let batch = self.walks.opened(id, node.next);
+    async fn grant(&self, id: u64, node: &Node, batch: usize) -> Result<Arc<Grant>, Errno> {
         let believed = node.valid_until.is_none_or(|until| Instant::now() < until);
         if believed && let Some(grant) = self.grants.get(id) {
             return Ok(grant);
@@ -153,6 +158,23 @@ impl Forebay {
             }
         }
         own.map_err(|error| self.failed("open", id, &error))
+    }
+
+    /// Starts on the contents of the small files that follow in a walk.
+    fn fetch_ahead(&self, id: u64) {
+        let followers = self.nodes.following(id, BATCH_FILES_MAX).into_iter().filter(|(node, ..)| *node != id);
+        self.ahead.fetch(&self.client, followers.map(|(node, ..)| (node, self.grants.get(node))).collect());
+    }
+
+    /// A range of what was fetched ahead.
+    async fn from_ahead(&self, id: u64, offset: u64, size: u32) -> Option<Bytes> {
+        let whole = self.ahead.get(id).await?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+        let end = start.saturating_add(size as usize).min(whole.len());
+        if end == whole.len() {
+            self.ahead.read(id);
+        }
+        Some(whole.slice(start..end))
     }
 
     fn supersede(&self, id: u64) {
@@ -248,10 +270,11 @@ impl Handler for Forebay {
         if node.superseded {
             return Err(Errno::STALE);
         }
-        let grant = self.grant(id, &node).await?;
+        let batch = self.walks.opened(id, node.next);
+        let grant = self.grant(id, &node, batch).await?;
         let file = self.client.open_granted(grant);
         self.nodes.update(id, |node| node.opens += 1);
-        let handle = self.files.insert(OpenNode { node: id, file });
+        let handle = self.files.insert(OpenNode { node: id, file, in_walk: batch > 1 });
         // The content of a node never changes, so its pages may always stay.
         let mut bits = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
         if flags & libc::O_DIRECT as u32 != 0 {
@@ -262,6 +285,15 @@ impl Handler for Forebay {
 
     async fn read(&self, id: u64, handle: u64, offset: u64, size: u32) -> Result<Content, Errno> {
         let open = self.files.get(handle).ok_or(Errno::BADF)?;
+        if open.in_walk {
+            // Only a read shows that the kernel does not hold the files of this walk already.
+            if offset == 0 {
+                self.fetch_ahead(id);
+            }
+            if let Some(bytes) = self.from_ahead(id, offset, size).await {
+                return Ok(Content::Memory(bytes));
+            }
+        }
         match open.file.read(offset, size).await {
             Ok(bytes) => Ok(Content::Memory(bytes.into_bytes())),
             Err(error) => {

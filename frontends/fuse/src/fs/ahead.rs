@@ -1,0 +1,198 @@
+//! Contents of small files that a walk will open next, fetched together. Shared by the session's threads.
+//!
+//! Invariants: a node's content never changes, so what is held is right for as long as it is held; at most
+//! `BATCHES_MAX` batches of `BATCH_BYTES_MAX` are held, the oldest go first; nobody waits long for a batch, because its
+//! reader can always ask for the file itself.
+
+use bytes::Bytes;
+use forebay_client::{Client, Grant};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Files in a batch.
+pub(super) const BATCH_FILES_MAX: usize = 64;
+/// Their bytes.
+const BATCH_BYTES_MAX: u64 = 2 << 20;
+/// Larger files are worth a request of their own.
+const FILE_BYTES_MAX: u64 = 256 << 10;
+const BATCHES_MAX: usize = 8;
+/// Longest wait for a batch that is under way.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// What a batch became; none until it has arrived.
+type Arrival = watch::Receiver<Option<Vec<Option<Bytes>>>>;
+
+/// The contents.
+#[derive(Default)]
+pub(super) struct Ahead(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    by_node: HashMap<u64, Place>,
+    batches: VecDeque<Batch>,
+    next_serial: u64,
+}
+
+/// Where a node's content is.
+#[derive(Clone, Copy)]
+struct Place {
+    serial: u64,
+    index: usize,
+}
+
+struct Batch {
+    serial: u64,
+    nodes: Vec<u64>,
+    unread: usize,
+    arrival: Arrival,
+}
+
+impl Ahead {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole content of a node, if it was fetched ahead.
+    pub(super) async fn get(&self, node: u64) -> Option<Bytes> {
+        let (mut arrival, index) = {
+            let state = self.state();
+            let place = *state.by_node.get(&node)?;
+            let batch = state.batches.iter().find(|batch| batch.serial == place.serial)?;
+            (batch.arrival.clone(), place.index)
+        };
+        let content = |files: &Option<Vec<Option<Bytes>>>| files.as_ref()?.get(index).cloned().flatten();
+        if arrival.borrow().is_some() {
+            return content(&arrival.borrow());
+        }
+        let arrived = tokio::time::timeout(WAIT, arrival.wait_for(Option::is_some)).await;
+        content(&*arrived.ok()?.ok()?)
+    }
+
+    /// A node was read to its end: the kernel has it now.
+    pub(super) fn read(&self, node: u64) {
+        let mut state = self.state();
+        let Some(place) = state.by_node.remove(&node) else { return };
+        if let Some(at) = state.batches.iter().position(|batch| batch.serial == place.serial) {
+            state.batches[at].unread -= 1;
+            if state.batches[at].unread == 0 {
+                state.batches.remove(at);
+            }
+        }
+    }
+
+    /// Fetches what follows in a walk unless half a batch of it is held already. `followers` are in the order of the
+    /// walk, each with its grant as far as there is one; files without, and what is behind them, have to wait.
+    pub(super) fn fetch(&self, client: &Client, followers: Vec<(u64, Option<Arc<Grant>>)>) {
+        let (sender, grants) = {
+            let mut state = self.state();
+            let held = followers.iter().take_while(|(node, _)| state.by_node.contains_key(node)).count();
+            if held > 0 && held >= followers.len().min(state.batch_length()) / 2 {
+                return;
+            }
+            let chosen = choose(followers.into_iter().skip(held));
+            if chosen.len() < 2 {
+                return;
+            }
+            let (sender, arrival) = watch::channel(None);
+            let (nodes, grants): (Vec<u64>, Vec<Arc<Grant>>) = chosen.into_iter().unzip();
+            state.add(nodes, arrival);
+            (sender, grants)
+        };
+        let client = client.clone();
+        tokio::spawn(async move {
+            let files = client.read_whole(&grants).await;
+            // Nobody may be left who wants them.
+            let _ = sender.send(Some(files));
+        });
+    }
+}
+
+impl State {
+    /// Files in the newest batch.
+    fn batch_length(&self) -> usize {
+        self.batches.back().map_or(BATCH_FILES_MAX, |batch| batch.nodes.len())
+    }
+
+    fn add(&mut self, nodes: Vec<u64>, arrival: Arrival) {
+        if self.batches.len() == BATCHES_MAX
+            && let Some(oldest) = self.batches.pop_front()
+        {
+            for node in oldest.nodes {
+                if self.by_node.get(&node).is_some_and(|place| place.serial == oldest.serial) {
+                    self.by_node.remove(&node);
+                }
+            }
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        for (index, node) in nodes.iter().enumerate() {
+            self.by_node.insert(*node, Place { serial, index });
+        }
+        self.batches.push_back(Batch { serial, unread: nodes.len(), nodes, arrival });
+    }
+}
+
+/// The first ones that fit into a batch.
+fn choose(followers: impl Iterator<Item = (u64, Option<Arc<Grant>>)>) -> Vec<(u64, Arc<Grant>)> {
+    let mut room = BATCH_BYTES_MAX;
+    let mut chosen = Vec::new();
+    for (node, grant) in followers.take(BATCH_FILES_MAX) {
+        let Some(grant) = grant else { break };
+        let bytes = grant.attr().size;
+        // Empty files are never read, large ones alone.
+        if bytes == 0 || bytes > FILE_BYTES_MAX {
+            continue;
+        }
+        if bytes > room {
+            break;
+        }
+        room -= bytes;
+        chosen.push((node, grant));
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived(files: Vec<Option<Bytes>>) -> Arrival {
+        watch::channel(Some(files)).1
+    }
+
+    #[tokio::test]
+    async fn contents_are_found_until_they_are_read_or_too_old() {
+        let ahead = Ahead::default();
+        ahead.state().add(vec![5, 6, 7], arrived(vec![Some(Bytes::from_static(b"five")), None, Some(Bytes::new())]));
+        assert_eq!(ahead.get(5).await.as_deref(), Some(&b"five"[..]));
+        assert_eq!((ahead.get(6).await, ahead.get(8).await), (None, None));
+        [5, 5, 6, 9].into_iter().for_each(|node| ahead.read(node));
+        assert_eq!(ahead.get(5).await, None);
+        assert_eq!(ahead.state().batches.len(), 1);
+        ahead.read(7);
+        assert!(ahead.state().batches.is_empty() && ahead.state().by_node.is_empty());
+        for node in 100..120 {
+            ahead.state().add(vec![node], arrived(vec![Some(Bytes::from_static(b"x"))]));
+        }
+        assert_eq!((ahead.state().batches.len(), ahead.state().by_node.len()), (BATCHES_MAX, BATCHES_MAX));
+        assert!(ahead.get(111).await.is_none() && ahead.get(112).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_does_not_come_is_not_waited_for() {
+        let ahead = Ahead::default();
+        let (sender, arrival) = watch::channel(None);
+        ahead.state().add(vec![5], arrival);
+        assert_eq!(ahead.get(5).await, None);
+        sender.send(Some(vec![Some(Bytes::from_static(b"late"))])).expect("it is held");
+        assert_eq!(ahead.get(5).await.as_deref(), Some(&b"late"[..]));
+        drop(sender);
+        let (sender, arrival) = watch::channel(None);
+        ahead.state().add(vec![6], arrival);
+        drop(sender);
+        assert_eq!(ahead.get(6).await, None);
+    }
+}
