@@ -209,10 +209,8 @@ impl Service {
             return Err(KindError::new(ErrorKind::Denied, message));
         }
         check_batch(request.file_ids.len())?;
-        let (mut freed_bytes, files) = (0, request.file_ids.len());
-        for file in request.file_ids {
-            freed_bytes += self.engine.evict_file(FileId(file), None).await;
-        }
+        let files = request.file_ids.len();
+        let freed_bytes = self.engine.evict_files(request.file_ids.into_iter().map(|file| (FileId(file), None))).await;
         self.view.counters.evict_bytes.add(freed_bytes);
         tracing::info!(target: log::AUDIT, op = "Evict", role = ?peer.role, peer = peer.address, files, freed_bytes, outcome = "done");
         Ok(ShardReply::of(&EvictReply { freed_bytes }))

@@ -180,10 +180,9 @@ async fn obey(
                     live.borrow_mut().note(FileId(file), Version(version), now);
                 }
                 let _ = taken.send(());
-                for &(file, version) in events.iter().filter(own) {
-                    let keep = Some(Version(version)).filter(|version| *version != Version(0));
-                    engine.evict_file(FileId(file), keep).await;
-                }
+                let keep = |version| Some(Version(version)).filter(|version| *version != Version(0));
+                let dead = events.iter().filter(own).map(|&(file, version)| (FileId(file), keep(version)));
+                engine.evict_files(dead).await;
             }
         }
     }
