@@ -24,6 +24,8 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Receive buffer of a connection, in bytes; what does not fit is read straight to where it belongs.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
+/// A received payload begins at a multiple of this, in bytes.
+const PAYLOAD_ALIGN_BYTES: usize = 4096;
 /// Pieces up to this many bytes are copied together into one write.
 const COALESCE_BYTES_MAX: usize = 16 << 10;
 /// Largest body before the handshake is done, in bytes: strangers get no large buffers.

@@ -328,6 +328,7 @@ fn expect_payload(ranges: &[(u64, u32)], payload: &Bytes) {
         ranges.iter().flat_map(|&(offset, length)| (offset..offset + u64::from(length)).map(pattern)).collect();
     assert_eq!(payload.len(), want.len());
     assert!(payload[..] == want[..], "payload differs");
+    assert_eq!(payload.as_ptr().align_offset(4096), 0, "direct I/O could not take it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

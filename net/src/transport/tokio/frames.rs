@@ -5,7 +5,9 @@
 use crate::NetError;
 use crate::frame::{FRAME_HEADER_BYTES, Header};
 use crate::transport::reply::Outgoing;
-use crate::transport::{COALESCE_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX, RECEIVE_BUFFER_BYTES, WRITE_TIMEOUT};
+use crate::transport::{
+    COALESCE_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX, PAYLOAD_ALIGN_BYTES, RECEIVE_BUFFER_BYTES, WRITE_TIMEOUT,
+};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_base::limits;
 use rkyv::util::AlignedVec;
@@ -88,7 +90,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if length == 0 {
             return Ok(Bytes::new());
         }
-        let mut payload = BytesMut::with_capacity(length);
+        // Begins where direct I/O may begin, so that whoever writes it to a disk needs no copy.
+        let mut payload = BytesMut::with_capacity(length + PAYLOAD_ALIGN_BYTES - 1);
+        let gap = payload.as_ptr().align_offset(PAYLOAD_ALIGN_BYTES).min(PAYLOAD_ALIGN_BYTES - 1);
+        payload.resize(gap, 0);
+        payload.advance(gap);
         let buffered = self.buffer.len().min(length);
         payload.extend_from_slice(&self.buffer[..buffered]);
         self.buffer.advance(buffered);
