@@ -66,7 +66,8 @@ async fn ask(
     let lengths: Vec<u32> = items.iter().map(|item| item.length).collect();
     let want_checksums = inner.config.verify && !link.is_unix;
     let patience = inner.config.rpc_timeout.min(inner.config.io_timeout);
-    let (reply, payload) = link.connection.call_payload(&Read { items, want_checksums, waited_ms: 0 }, patience).await?;
+    let (reply, payload) =
+        link.connection.call_payload(&Read { items, want_checksums, waited_ms: 0 }, patience).await?;
     let contents = split(&reply, &payload, &lengths, want_checksums)?;
     for ((grant, ticket), content) in grants.iter().zip(tickets).zip(&contents) {
         if let (Some(ticket), Some(_)) = (ticket, content) {
