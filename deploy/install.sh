@@ -6,7 +6,7 @@ packages=(build-essential clang fuse3 libclang-dev librocksdb-dev pkg-config)
 with_tests=false
 case "${1:-}" in
   "") ;;
-  --tests) with_tests=true; packages+=(chromium fio python3 xfsprogs) ;;
+  --tests) with_tests=true; packages+=(chromium fio groff-base python3 xfsprogs) ;;
   --perf) with_tests=true; packages+=(fio libfuse2 maven python3 rclone s3fs xfsprogs)
     command -v java >/dev/null || packages+=(default-jre-headless) ;;
   *) echo "install.sh: got $1, want nothing, --tests or --perf" >&2; exit 2 ;;

@@ -189,8 +189,8 @@ fn a_job_is_watched_and_cancelled_with_the_token() {
     // One that fails for a part, while it was listed already.
     std::fs::remove_file(gone.join("g1")).expect("it is there");
     assert_eq!(cli.run(&["fs", "load", "-R", "/gone"]).code, 1);
-    // 16 MiB at 256 KiB a second: a minute, so that a slow machine finds it running still.
-    cli.ok(&["fs", "load", "-R", "--submit", "--bandwidth", "256KiB", "/slow"]);
+    // 16 MiB at 64 KiB a second: four minutes, so that a slow machine finds it running still.
+    cli.ok(&["fs", "load", "-R", "--submit", "--bandwidth", "64KiB", "/slow"]);
 
     let mut browser = Browser::start();
     browser.look(1280, 900, false);
