@@ -318,7 +318,7 @@ pub(crate) struct Signed {
 
 #[derive(Args, Debug)]
 pub(crate) struct Find {
-    /// The name matches this pattern: *, ?, [abc], \ before a character that is meant itself
+    /// The name matches this pattern: `*`, `?`, `[abc]`, and `\` before a character that is meant itself
     #[arg(long, value_name = "GLOB")]
     pub(crate) name: Option<String>,
     /// Files (f) or directories (d)

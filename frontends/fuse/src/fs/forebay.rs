@@ -167,7 +167,7 @@ impl Forebay {
     }
 
     /// A range of what was fetched ahead.
-    async fn from_ahead(&self, id: u64, offset: u64, size: u32) -> Option<Bytes> {
+    async fn taken_ahead(&self, id: u64, offset: u64, size: u32) -> Option<Bytes> {
         let whole = self.ahead.get(id).await?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
         let end = start.saturating_add(size as usize).min(whole.len());
@@ -290,7 +290,7 @@ impl Handler for Forebay {
             if offset == 0 {
                 self.fetch_ahead(id);
             }
-            if let Some(bytes) = self.from_ahead(id, offset, size).await {
+            if let Some(bytes) = self.taken_ahead(id, offset, size).await {
                 return Ok(Content::Memory(bytes));
             }
         }

@@ -286,8 +286,9 @@ function askToken(why) {
   if (!dialog.open) dialog.showModal();
 }
 
-access.addEventListener("click", () => askToken(""));
-dialog.addEventListener("close", () => { waiting = null; });
+access.addEventListener("click", () => { waiting = null; askToken(""); });
+// Not on "close": browsers tell of it only with their next frame, when another call may wait already.
+dialog.addEventListener("cancel", () => { waiting = null; });
 
 // Changes something; asks for the token if it takes one.
 async function act(call, success) {
@@ -296,8 +297,8 @@ async function act(call, success) {
     say(success, false);
   } catch (error) {
     if (error.status === 401) {
-      askToken(sessionStorage.getItem(TOKEN) ? error.message : "This needs the token.");
       waiting = () => act(call, success);
+      askToken(sessionStorage.getItem(TOKEN) ? error.message : "This needs the token.");
       return;
     }
     say(error.message, true);
@@ -307,7 +308,10 @@ async function act(call, success) {
 
 dialog.querySelector("form").addEventListener("submit", async (event) => {
   const wanted = event.submitter ? event.submitter.value : "use";
-  if (wanted === "close") return;
+  if (wanted === "close") {
+    waiting = null;
+    return;
+  }
   event.preventDefault();
   const text = document.getElementById("token-text");
   sessionStorage.removeItem(TOKEN);
@@ -324,6 +328,7 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
   }
   text.value = "";
   const next = wanted === "use" ? waiting : null;
+  waiting = null;
   dialog.close();
   showAccess();
   if (next) await next(); else refresh();
