@@ -5,6 +5,7 @@
 mod listing;
 mod objects;
 mod reads;
+mod uploads;
 
 use crate::under_store::{ObjectMeta, ReadStream, StoreError, UnderStore};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub async fn run(store: Arc<dyn UnderStore>) {
     store.check().await.expect("check of a good store");
     objects::run(&store).await;
     reads::run(&store).await;
+    uploads::run(&store).await;
     listing::run(&store).await;
 }
 

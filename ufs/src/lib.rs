@@ -11,9 +11,11 @@ mod open;
 mod options;
 mod s3;
 mod under_store;
+mod upload;
 mod uri;
 
 pub use open::open;
 pub use options::{StoreLimits, StoreOption, is_secret_option, known_options};
 pub use under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
+pub use upload::{Upload, WriteMode};
 pub use uri::{StoreUri, parse_uri};

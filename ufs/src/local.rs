@@ -7,6 +7,7 @@
 mod beneath;
 mod directory;
 mod read;
+mod upload;
 mod write;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     key::{check_file_key, check_key, last_name},
     options::StoreLimits,
     under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
+    upload::{Upload, WriteMode},
 };
 use async_trait::async_trait;
 use beneath::{Root, meta_of};
@@ -72,6 +74,9 @@ impl UnderStore for LocalStore {
     async fn stat(&self, key: &str) -> Result<ObjectMeta, StoreError> {
         self.checked("stat", key, check_key(key))?;
         self.run("stat", key, |root, key| {
+            if write::is_temporary(last_name(key)) {
+                return Err(Failure::new(ErrorKind::NotFound, "no such file or directory"));
+            }
             let stat = root.stat(key)?;
             meta_of(last_name(key), &stat)
                 .ok_or_else(|| Failure::new(ErrorKind::NotFound, "neither a file nor a directory"))
@@ -102,6 +107,23 @@ impl UnderStore for LocalStore {
                 .ok_or_else(|| Failure::new(ErrorKind::Internal, "what was written is not a file"))
         })
         .await
+    }
+
+    async fn begin_upload(&self, key: &str, mode: WriteMode, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
+        self.checked("upload", key, check_file_key(key))?;
+        let temporary = self.run("upload", key, move |root, key| upload::begin(root, key, mode)).await?;
+        let (uri, root, gate) = (self.uri.clone(), Arc::clone(&self.root), Arc::clone(&self.gate));
+        Ok(Box::new(upload::LocalUpload::new(uri, root, gate, key.to_string(), mode, size, temporary)))
+    }
+
+    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+        self.checked("clean up", leftover, check_file_key(leftover))?;
+        self.run("clean up", leftover, write::remove_temporary).await
+    }
+
+    fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {
+        // The pieces themselves, no more.
+        size.unwrap_or(0).min(1 << 20)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod failure;
 mod listing;
 mod object;
 mod read;
+mod upload;
 
 use crate::{
     failure::Failure,
@@ -17,12 +18,13 @@ use crate::{
     key::{check_file_key, check_key, last_name},
     options::StoreLimits,
     under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
+    upload::{Upload, WriteMode},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Call, Client, Trouble};
 use config::S3Config;
-use forebay_base::{ErrorKind, Fingerprint, unix_now_ms};
+use forebay_base::{ErrorKind, Fingerprint};
 use http::{HeaderValue, Method, StatusCode, header};
 use object::{Facts, directory_meta};
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -151,12 +153,7 @@ impl S3Inner {
             }
             trouble => trouble.into(),
         })?;
-        let written = Facts::of_headers(response.headers(), Some(size))?;
-        // Only the store knows its time stamp; by now the object may be another one already.
-        match self.head_if_there(&full_key, deadline).await {
-            Ok(Some(facts)) if written.etag.is_none() || facts.etag == written.etag => Ok(facts.meta(last_name(key))),
-            _ => Ok(Facts { mtime_s: unix_now_ms() / 1000, ..written }.meta(last_name(key))),
-        }
+        Ok(self.meta_after(key, Facts::of_headers(response.headers(), Some(size))?).await)
     }
 
     async fn delete(&self, key: &str, deadline: Instant) -> Result<(), Failure> {
@@ -210,6 +207,25 @@ impl UnderStore for S3Store {
         let deadline = self.inner.gate.deadline();
         let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, create_only, deadline)).await;
         self.named(result, "put", key)
+    }
+
+    async fn begin_upload(&self, key: &str, mode: WriteMode, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
+        self.named(check_file_key(key), "upload", key)?;
+        Ok(Box::new(upload::S3Upload::new(self.uri.clone(), Arc::clone(&self.inner), key, mode, size)))
+    }
+
+    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+        let wrong = || Failure::new(ErrorKind::Invalid, "want the id of an upload and its key");
+        let (id, key) = self.named(leftover.split_once(' ').ok_or_else(wrong), "clean up", leftover)?;
+        self.named(check_file_key(key), "clean up", key)?;
+        let deadline = self.inner.gate.deadline();
+        let full_key = self.inner.full_key(key);
+        let result = self.inner.gate.within(deadline, self.inner.abort_multipart(&full_key, id)).await;
+        self.named(result, "clean up", key)
+    }
+
+    fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {
+        upload::memory_bytes(size)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

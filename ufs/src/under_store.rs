@@ -5,6 +5,7 @@
 //! All methods may be called from any tokio task, concurrently. Each gives up by the backend's deadline with
 //! `Unavailable`.
 
+use crate::upload::{Upload, WriteMode};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_base::{ErrorKind, Fingerprint};
@@ -60,7 +61,7 @@ pub struct StoreError {
     pub kind: ErrorKind,
     /// The mount's URI, without secrets.
     pub store: String,
-    /// stat, list, read, put, delete.
+    /// stat, list, read, put, upload, delete.
     pub operation: &'static str,
     /// The key.
     pub key: String,
@@ -96,6 +97,30 @@ pub trait UnderStore: Send + Sync {
     /// Creates or replaces an object; atomic, visible to every later call when it returns. With `create_only`, `Exists`
     /// if there is one already, decided by the store.
     async fn put(&self, key: &str, bytes: Bytes, create_only: bool) -> Result<ObjectMeta, StoreError>;
+
+    /// Begins an object of `size` bytes, or of a size that is not known yet. Missing directories above it are made when it
+    /// is finished. A store that takes none says `Unsupported`.
+    async fn begin_upload(&self, key: &str, mode: WriteMode, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
+        let _ = (mode, size);
+        Err(self.takes_no_uploads("upload", key))
+    }
+
+    /// Removes what an upload left that ended with its process. Nothing to do where nothing is left.
+    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+        Err(self.takes_no_uploads("clean up", leftover))
+    }
+
+    /// The most memory that an upload of `size` bytes holds.
+    fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {
+        size.unwrap_or(0)
+    }
+
+    /// The error of a store without uploads.
+    #[doc(hidden)]
+    fn takes_no_uploads(&self, operation: &'static str, key: &str) -> StoreError {
+        let (store, message) = (self.uri().to_string(), "this store takes no uploads".to_string());
+        StoreError { kind: ErrorKind::Unsupported, store, operation, key: key.to_string(), message }
+    }
 
     /// Removes an object. `NotFound` where the store can tell, else nothing.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use forebay_base::ErrorKind;
-use forebay_ufs::{ObjectKind, StoreLimits, UnderStore, conformance, open};
+use forebay_ufs::{ObjectKind, StoreLimits, UnderStore, WriteMode, conformance, open};
 use futures::StreamExt;
 use std::{
     ffi::OsStr,
@@ -34,6 +34,45 @@ async fn read_all(store: &Arc<dyn UnderStore>, key: &str) -> Vec<u8> {
 async fn keeps_the_promises_of_the_trait() {
     let dir = tempfile::tempdir().unwrap();
     conformance::run(store(dir.path())).await;
+    assert_eq!(temporaries(dir.path()), 0, "something is left of what was given up");
+}
+
+/// Files below `directory` that are being written.
+fn temporaries(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => temporaries(&entry.path()),
+            false => usize::from(entry.file_name().as_bytes().starts_with(b".forebay-put-")),
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn a_replaced_file_keeps_its_mode_and_half_a_file_has_no_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("private");
+    fs::write(&path, "secret").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let store = store(dir.path());
+    let mut upload = store.begin_upload("private", WriteMode::Replace, None).await.unwrap();
+    upload.write(Bytes::from_static(b"new")).await.unwrap();
+    let temporary = upload.leftover().unwrap();
+    assert!(dir.path().join(&temporary).exists());
+    assert_eq!(store.stat(&temporary).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(store.begin_upload(&temporary, WriteMode::Replace, None).await.err().unwrap().kind, ErrorKind::Invalid);
+    assert_eq!(fs::read(&path).unwrap(), b"secret");
+    upload.finish().await.unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::create_dir(dir.path().join("dir")).unwrap();
+    for mode in [WriteMode::Replace, WriteMode::CreateOnly] {
+        assert!(store.begin_upload("dir", mode, None).await.is_err());
+        let below = store.begin_upload("private/below", mode, None).await.err().unwrap();
+        assert_eq!(below.kind, ErrorKind::NotADirectory);
+    }
+    assert_eq!(temporaries(dir.path()), 0);
 }
 
 #[tokio::test]

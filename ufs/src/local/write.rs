@@ -20,35 +20,44 @@ pub(super) fn is_temporary(name: &str) -> bool {
 }
 
 pub(super) fn put(root: &Root, key: &str, bytes: &[u8], create_only: bool) -> Result<Stat, Failure> {
-    let name = last_name(key);
-    if is_temporary(name) {
-        return Err(Failure::new(ErrorKind::Invalid, format!("names that begin with {TEMPORARY} are reserved")));
-    }
+    let name = checked_name(key)?;
     let parent = make_parent(&root.open()?, key)?;
-    let mut random = [0u8; 8];
-    getrandom::fill(&mut random).map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))?;
-    let temporary = format!("{TEMPORARY}{:016x}", u64::from_le_bytes(random));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(&parent, &temporary, flags, Mode::from_raw_mode(0o644))
-        .map_err(|errno| failure_of(errno, "creating the file"))?;
-    let written = write_and_name(&parent, &file, &temporary, name, bytes, create_only);
+    let temporary = fresh_name()?;
+    let file = create(&parent, &temporary)?;
+    let written = write_all(&file, bytes)
+        .and_then(|()| sync(&file))
+        .and_then(|()| name_it(&parent, &temporary, &parent, name, create_only));
     if written.is_err() {
         // It is under its final name only if all went well.
         let _ = unlinkat(&parent, &temporary, AtFlags::empty());
     }
     written?;
-    fsync(&parent).map_err(|errno| failure_of(errno, "syncing the directory"))?;
-    fstat(&file).map_err(|errno| failure_of(errno, "asking for its attributes"))
+    attributes_of(&file)
 }
 
-fn write_and_name(
-    parent: &OwnedFd,
-    file: &OwnedFd,
-    temporary: &str,
-    name: &str,
-    bytes: &[u8],
-    create_only: bool,
-) -> Result<(), Failure> {
+/// The last component of a key that a file may be written to.
+pub(super) fn checked_name(key: &str) -> Result<&str, Failure> {
+    let name = last_name(key);
+    if is_temporary(name) {
+        return Err(Failure::new(ErrorKind::Invalid, format!("names that begin with {TEMPORARY} are reserved")));
+    }
+    Ok(name)
+}
+
+/// A name for a file that is being written.
+pub(super) fn fresh_name() -> Result<String, Failure> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))?;
+    Ok(format!("{TEMPORARY}{:016x}", u64::from_le_bytes(random)))
+}
+
+/// Makes a file that nobody else has.
+pub(super) fn create(directory: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(directory, name, flags, Mode::from_raw_mode(0o644)).map_err(|errno| failure_of(errno, "creating the file"))
+}
+
+pub(super) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Failure> {
     let mut rest = bytes;
     while !rest.is_empty() {
         match rustix::io::write(file, rest) {
@@ -57,20 +66,51 @@ fn write_and_name(
             Err(errno) => return Err(failure_of(errno, "writing")),
         }
     }
-    fsync(file).map_err(|errno| failure_of(errno, "syncing the file"))?;
+    Ok(())
+}
+
+/// The bytes, and what is needed to find them, are durable.
+pub(super) fn sync(file: &OwnedFd) -> Result<(), Failure> {
+    fsync(file).map_err(|errno| failure_of(errno, "syncing the file"))
+}
+
+pub(super) fn attributes_of(file: &OwnedFd) -> Result<Stat, Failure> {
+    fstat(file).map_err(|errno| failure_of(errno, "asking for its attributes"))
+}
+
+/// Gives a synced file its final name, durably.
+pub(super) fn name_it(
+    from: &OwnedFd,
+    temporary: &str,
+    parent: &OwnedFd,
+    name: &str,
+    create_only: bool,
+) -> Result<(), Failure> {
     let named = if create_only {
-        match renameat_with(parent, temporary, parent, name, RenameFlags::NOREPLACE) {
+        match renameat_with(from, temporary, parent, name, RenameFlags::NOREPLACE) {
             // File systems without it (NFS) have hard links, which never replace either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                linkat(parent, temporary, parent, name, AtFlags::empty())
-                    .and_then(|()| unlinkat(parent, temporary, AtFlags::empty()))
+                linkat(from, temporary, parent, name, AtFlags::empty())
+                    .and_then(|()| unlinkat(from, temporary, AtFlags::empty()))
             }
             other => other,
         }
     } else {
-        renameat(parent, temporary, parent, name)
+        renameat(from, temporary, parent, name)
     };
-    named.map_err(|errno| failure_of(errno, "naming the file"))
+    named.map_err(|errno| failure_of(errno, "naming the file"))?;
+    fsync(parent).map_err(|errno| failure_of(errno, "syncing the directory"))
+}
+
+/// Removes a file that its writer left under a temporary name, if it is still there.
+pub(super) fn remove_temporary(root: &Root, key: &str) -> Result<(), Failure> {
+    if !is_temporary(last_name(key)) {
+        return Err(Failure::new(ErrorKind::Invalid, format!("want a name that begins with {TEMPORARY}")));
+    }
+    match delete(root, key) {
+        Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 pub(super) fn delete(root: &Root, key: &str) -> Result<(), Failure> {
@@ -87,12 +127,12 @@ pub(super) fn delete(root: &Root, key: &str) -> Result<(), Failure> {
     fsync(&parent).map_err(|errno| failure_of(errno, "syncing the directory"))
 }
 
-fn parent_of(key: &str) -> &str {
+pub(super) fn parent_of(key: &str) -> &str {
     key.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// Opens the directory of `key`, after creating what is missing on the way: object stores have no directories to make.
-fn make_parent(root: &OwnedFd, key: &str) -> Result<OwnedFd, Failure> {
+pub(super) fn make_parent(root: &OwnedFd, key: &str) -> Result<OwnedFd, Failure> {
     let parent = parent_of(key);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let failed = |errno| match errno {

@@ -7,14 +7,21 @@ use super::{config::S3Config, failure};
 use crate::{failure::Failure, gate::Gate};
 use bytes::Bytes;
 use forebay_base::ErrorKind;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use object_store::{
     aws::{AwsAuthorizer, AwsCredentialProvider},
     client::{HttpRequest, HttpRequestBody},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Response, Url};
-use std::{sync::Once, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// What SigV4 leaves as it is; a slash too in paths.
@@ -22,6 +29,8 @@ const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
 /// The longest body of an error or a listing that is taken.
 const MAX_TEXT_BYTES: usize = 16 << 20;
+/// Longer bodies go out in slices of this length, so that it is seen how far they are.
+const SLICE_BYTES: usize = 64 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -35,11 +44,13 @@ pub(super) struct Call<'a> {
     pub(super) body: Bytes,
     /// Whether it may be sent again when it is not known whether the store acted on it.
     pub(super) is_repeatable: bool,
+    /// How long one attempt may take, where the store may have much to do before it answers.
+    pub(super) patience: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(method: Method, key: &'a str) -> Self {
-        Call { method, key, query: &[], headers: HeaderMap::new(), body: Bytes::new(), is_repeatable: true }
+        Call { method, key, query: &[], headers: HeaderMap::new(), body: Bytes::new(), is_repeatable: true, patience: None }
     }
 }
 
@@ -110,21 +121,23 @@ impl Client {
 
     /// One attempt; with an error comes whether another one may be made.
     async fn attempt(&self, call: &Call<'_>, gate: &Gate, deadline: Instant) -> Result<Response, (Trouble, bool)> {
-        let until = deadline.min(Instant::now() + attempt_limit(gate.limits().deadline));
+        let limits = gate.limits();
+        let limit = call.patience.unwrap_or_else(|| attempt_limit(limits.deadline));
+        let until = deadline.min(Instant::now() + limit);
         let failed = |failure| Trouble::Failed(failure);
-        let request = match tokio::time::timeout_at(until, self.signed(call)).await {
-            Ok(Ok(request)) => request,
+        let (request, sent) = match tokio::time::timeout_at(until, self.signed(call)).await {
+            Ok(Ok(signed)) => signed,
             Ok(Err(failure)) => return Err((failed(failure), false)),
             Err(_) => return Err((failed(Failure::unavailable("no answer from where credentials come from")), true)),
         };
-        let response = match tokio::time::timeout_at(until, self.http.execute(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
+        let response = match answer_within(until, limits.deadline.max(limit), &sent, self.http.execute(request)).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => {
                 let text = format!("{}: {}", self.host(), chain(&error));
                 return Err((failed(Failure::unavailable(text)), call.is_repeatable || error.is_connect()));
             }
-            Err(_) => {
-                let text = format!("{}: no answer within {:?}", self.host(), gate.limits().deadline);
+            None => {
+                let text = format!("{}: no answer within {:?}", self.host(), limits.deadline);
                 return Err((failed(Failure::unavailable(text)), call.is_repeatable));
             }
         };
@@ -134,6 +147,8 @@ impl Client {
         }
         let region = response.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
         let region = region.map(str::to_string);
+        // The end may be past where a long body was sent.
+        let until = until.max(Instant::now() + attempt_limit(limits.deadline));
         let body = match tokio::time::timeout_at(until, text(response)).await {
             Ok(Ok(body)) => body,
             // The status says enough.
@@ -143,7 +158,8 @@ impl Client {
         Err((Trouble::Refused(Refusal { status, failure: refused.failure }), refused.is_curable))
     }
 
-    async fn signed(&self, call: &Call<'_>) -> Result<reqwest::Request, Failure> {
+    /// The request, and a count of the bytes of its body that went out.
+    async fn signed(&self, call: &Call<'_>) -> Result<(reqwest::Request, Arc<AtomicUsize>), Failure> {
         let internal = |text: String| Failure::new(ErrorKind::Internal, text);
         let url = self.url(call);
         let mut request: HttpRequest = http::Request::builder()
@@ -172,10 +188,14 @@ impl Client {
         }
         let mut plain = reqwest::Request::new(call.method.clone(), url);
         *plain.headers_mut() = std::mem::take(request.headers_mut());
-        if call.method == Method::PUT {
+        let sent = Arc::<AtomicUsize>::default();
+        if call.body.len() > SLICE_BYTES {
+            plain.headers_mut().insert(header::CONTENT_LENGTH, call.body.len().into());
+            *plain.body_mut() = Some(counted(call.body.clone(), Arc::clone(&sent)));
+        } else if call.method == Method::PUT || call.method == Method::POST {
             *plain.body_mut() = Some(call.body.clone().into());
         }
-        Ok(plain)
+        Ok((plain, sent))
     }
 
     fn url(&self, call: &Call<'_>) -> Url {
@@ -194,6 +214,42 @@ impl Client {
     pub(super) fn host(&self) -> String {
         let host = self.base.host_str().unwrap_or("");
         self.base.port_or_known_default().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+    }
+}
+
+/// A body in slices that are counted when the connection takes them.
+fn counted(body: Bytes, sent: Arc<AtomicUsize>) -> reqwest::Body {
+    let slices = futures::stream::unfold((body, sent), |(mut rest, sent)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let slice = rest.split_to(rest.len().min(SLICE_BYTES));
+        sent.fetch_add(slice.len(), Ordering::Relaxed);
+        Some((Ok::<_, std::convert::Infallible>(slice), (rest, sent)))
+    });
+    reqwest::Body::wrap_stream(slices)
+}
+
+/// The answer, if it comes by `until`, or within `patience` of the last slice of the body that went out.
+async fn answer_within<T>(
+    until: Instant,
+    patience: Duration,
+    sent: &AtomicUsize,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    let (mut end, mut seen) = (until, 0);
+    loop {
+        match tokio::time::timeout_at(end, answer.as_mut()).await {
+            Ok(answer) => return Some(answer),
+            Err(_) => {
+                let now = sent.load(Ordering::Relaxed);
+                if now == seen {
+                    return None;
+                }
+                (end, seen) = (Instant::now() + patience, now);
+            }
+        }
     }
 }
 

@@ -38,6 +38,7 @@ fn assert_says(error: &StoreError, kind: ErrorKind, parts: &[&str]) {
 async fn keeps_the_promises_of_the_trait() {
     let server = S3Server::start(&["bucket"]);
     conformance::run(store(&server.endpoint(), "s3://bucket", LIMITS)).await;
+    assert_eq!(server.multipart_uploads("bucket"), 0, "something is left of what was given up");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,6 +73,13 @@ impl S3Server {
         self.directory.path().join("data").join(bucket)
     }
 
+    /// Multipart uploads that were begun and not ended: the server keeps a directory for each.
+    pub(crate) fn multipart_uploads(&self, bucket: &str) -> usize {
+        let objects = fs::read_dir(self.bucket_directory(bucket).join(".sgwtmp/multipart"));
+        let uploads = |object: fs::DirEntry| fs::read_dir(object.path()).map_or(0, Iterator::count);
+        objects.map_or(0, |objects| objects.flatten().map(uploads).sum())
+    }
+
     /// Kills it at once.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

@@ -1,0 +1,37 @@
+//! Writing an object piece by piece, and what every backend promises of that.
+
+use crate::under_store::{ObjectMeta, StoreError};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Whether an upload may replace what is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteMode {
+    /// What has the key when the upload is finished is replaced.
+    Replace,
+    /// `Exists` if there is something then, decided by the store.
+    CreateOnly,
+}
+
+/// An object on its way into a store. Nobody sees any of it before `finish`; then all of it is there, at once.
+///
+/// Dropped before its end it is given up, and what the store holds of it is removed in the background; drop it inside
+/// a tokio runtime. After an error it can only be given up.
+#[async_trait]
+pub trait Upload: Send {
+    /// Adds bytes behind those that came before. Waits while the store has too much to do; what is held in memory is
+    /// bounded by `UnderStore::upload_memory_bytes`.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// All bytes are there: the object appears under its key, whole and durable. `Invalid` if the size that was announced
+    /// is another one, `Exists` if it may not replace what is there: nothing is left of it then. After `Unavailable` it
+    /// is not known whether the object appeared.
+    async fn finish(self: Box<Self>) -> Result<ObjectMeta, StoreError>;
+
+    /// Gives it up, and returns when nothing is left of it.
+    async fn abort(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// What a crash would leave in the store, for `UnderStore::remove_leftover`; `None` while that is nothing. It may
+    /// change with each `write`.
+    fn leftover(&self) -> Option<String>;
+}
