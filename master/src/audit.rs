@@ -8,6 +8,7 @@ use forebay_base::{FileId, KindError};
 use forebay_net::message::cluster::{LogLevel, RegisterWorker};
 use forebay_net::message::job::{CancelJob, SubmitJob};
 use forebay_net::message::namespace::{Mount, Refresh, RemovePathPolicy, SetPathPolicy, Unmount, UpdateMount};
+use forebay_net::message::write::{GrantWrite, RecordWrite};
 use forebay_net::{Message, Op, Peer};
 
 /// A job may have many paths.
@@ -24,6 +25,8 @@ fn is_audited(op: Op) -> bool {
         | Op::CancelJob
         | Op::UpdateMount
         | Op::Refresh
+        | Op::GrantWrite
+        | Op::RecordWrite
         | Op::SetPathPolicy
         | Op::RemovePathPolicy => true,
         Op::Hello
@@ -48,6 +51,10 @@ fn is_audited(op: Op) -> bool {
         | Op::ListPathPolicies
         | Op::CachedBlocks
         | Op::Verify
+        | Op::BeginUpload
+        | Op::UploadPiece
+        | Op::FinishUpload
+        | Op::AbortUpload
         | Op::ListJobs
         | Op::JobStatus => false,
     }
@@ -83,6 +90,11 @@ fn subject(op: Op, body: &[u8]) -> String {
             let only = if request.apply { "" } else { ", only told" };
             format!("file {}{only}", FileId(request.file_id))
         }),
+        Op::GrantWrite => read(body, |request: GrantWrite| {
+            let replaces = if request.overwrite { ", replacing what is there" } else { "" };
+            format!("{}{replaces}", String::from_utf8_lossy(&request.path))
+        }),
+        Op::RecordWrite => read(body, |request: RecordWrite| String::from_utf8_lossy(&request.path).into_owned()),
         Op::SetPathPolicy => read(body, |request: SetPathPolicy| match request.policy.freshness_ms {
             Some(ms) => format!("{} freshness {ms} ms", request.policy.path),
             None => request.policy.path,

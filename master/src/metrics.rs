@@ -41,6 +41,7 @@ forebay_base::metrics_table! {
         store_seconds: Histogram["call" in STORE_CALLS] = "forebay_master_store_seconds",
             "time of one call to a store, its waiting for a slot and its retries included";
         tickets: Counter = "forebay_master_tickets_total", "read tickets signed";
+        write_tickets: Counter = "forebay_master_write_tickets_total", "write tickets signed";
     }
     computed {
         STORE_CALLS_BY_MOUNT: Counter["mount"] = "forebay_master_store_calls_total",

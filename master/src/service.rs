@@ -25,6 +25,7 @@ use forebay_net::message::namespace::{
     Attr, AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead,
     OpenReadReply, ReadDir, Recheck, Resolve, Unmount,
 };
+use forebay_net::message::write::{GrantWrite, RecordWrite};
 use forebay_net::message::{Empty, Wire};
 use forebay_net::transport::tokio::Service;
 use forebay_net::{Op, Peer, decode};
@@ -153,6 +154,16 @@ impl MasterService {
             Op::Resolve => {
                 let request: Resolve = decode(&body)?;
                 Ok(self.tree.resolve(&request.path).await?.to_bytes())
+            }
+            Op::GrantWrite => {
+                require(peer, Role::Admin, op)?;
+                let request: GrantWrite = decode(&body)?;
+                Ok(self.tree.grant_write(&request.path, request.overwrite).await?.to_bytes())
+            }
+            Op::RecordWrite => {
+                require(peer, Role::Admin, op)?;
+                let request: RecordWrite = decode(&body)?;
+                Ok(self.tree.record_write(&request.path).await?.to_bytes())
             }
             Op::Refresh | Op::UpdateMount | Op::ListPathPolicies | Op::SetPathPolicy | Op::RemovePathPolicy => {
                 self.answer_paths(peer, op, &body).await

@@ -10,6 +10,7 @@ mod open;
 mod reap;
 mod refresh;
 mod sync;
+mod write;
 
 use crate::cores::Cores;
 use crate::feed::Feed;

@@ -1,7 +1,7 @@
 //! The wire between Forebay's processes: frames, messages, handshake, tickets, and transports for glommio and tokio;
 //! and a small HTTP server.
 //!
-//! `frame`, `message`, `ticket` and `handshake` are pure; runtimes appear only in `transport/` and `http/`. docs/formats/wire.md is
+//! `frame`, `message`, `ticket`, `write_ticket` and `handshake` are pure; runtimes appear only in `transport/` and `http/`. docs/formats/wire.md is
 //! the specification; golden-byte tests hold this crate to it.
 
 mod endpoint;
@@ -16,6 +16,7 @@ mod metrics;
 mod secret;
 pub mod ticket;
 pub mod transport;
+pub mod write_ticket;
 
 pub use endpoint::Endpoint;
 pub use error::NetError;

@@ -8,6 +8,7 @@ pub mod data;
 pub mod handshake;
 pub mod job;
 pub mod namespace;
+pub mod write;
 
 use forebay_base::{ErrorKind, KindError};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
@@ -82,6 +83,10 @@ ops! {
     SetPathPolicy = 0x020E,
     /// Takes that back.
     RemovePathPolicy = 0x020F,
+    /// Leave to write a whole file.
+    GrantWrite = 0x0218,
+    /// Looks at a path in its store after a write.
+    RecordWrite = 0x0219,
     /// The cluster map.
     GetClusterMap = 0x0301,
     /// A worker joins.
@@ -108,6 +113,14 @@ ops! {
     CachedBlocks = 0x0410,
     /// Compares what is cached with the store.
     Verify = 0x0411,
+    /// Begins an upload.
+    BeginUpload = 0x0420,
+    /// A piece of it.
+    UploadPiece = 0x0421,
+    /// Its end: the store has it.
+    FinishUpload = 0x0422,
+    /// Gives it up.
+    AbortUpload = 0x0423,
     /// Starts a job.
     SubmitJob = 0x0501,
     /// Lists jobs.

@@ -7,8 +7,10 @@ use forebay_net::message::data::*;
 use forebay_net::message::handshake::*;
 use forebay_net::message::job::*;
 use forebay_net::message::namespace::*;
+use forebay_net::message::write::*;
 use forebay_net::message::{Empty, Message, Op, Wire};
 use forebay_net::ticket::Ticket;
+use forebay_net::write_ticket::WriteTicket;
 use std::fmt::Write as _;
 
 const GOLDEN: &str = include_str!("golden/messages.txt");
@@ -284,11 +286,30 @@ fn bodies() -> Vec<Body> {
             },
         ),
         both(CancelJob { job_id: 12 }, Empty::default()),
+        both(
+            GrantWrite { path: b"/data/new".to_vec(), overwrite: true },
+            GrantWriteReply { ticket: vec![2; 5], ticket_life_ms: 60_000, mount_id: 3 },
+        ),
+        both(RecordWrite { path: b"/data/new".to_vec() }, attr()),
+        both(BeginUpload { upload_id: 7, ticket: vec![2; 5], size: SIZE_UNKNOWN }, Empty::default()),
+        both(UploadPiece { upload_id: 7, offset: 1 << 20, bytes: b"bytes".to_vec() }, Empty::default()),
+        both(
+            FinishUpload { upload_id: 7, size: (1 << 20) + 5 },
+            FinishUploadReply {
+                size: (1 << 20) + 5,
+                mtime_ms: 1_700_000_000_123,
+                fingerprint: "etag:\"abc-2\"".into(),
+            },
+        ),
+        both(AbortUpload { upload_id: 7 }, Empty::default()),
     ]
     .into_iter()
     .flatten()
     .collect::<Vec<_>>();
     all.push(body(None, "Ticket".into(), &ticket, |got| *got == ticket));
+    let write_ticket =
+        WriteTicket { mount_id: 3, store_key: "a/b.parquet".into(), create_only: true, expires_unix_ms: 1 << 40 };
+    all.push(body(None, "WriteTicket".into(), &write_ticket, |got| *got == write_ticket));
     all
 }
 
@@ -330,7 +351,8 @@ fn damaged_bodies_never_panic() {
             CacheStatusReply LogLevel LogLevelReply CachedBlocks CachedBlocksReply Refresh RefreshReply
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
             SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
-            Ticket);
+            GrantWrite GrantWriteReply RecordWrite BeginUpload UploadPiece FinishUpload FinishUploadReply AbortUpload
+            Ticket WriteTicket);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {

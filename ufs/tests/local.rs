@@ -39,9 +39,9 @@ async fn keeps_the_promises_of_the_trait() {
 
 /// Files below `directory` that are being written.
 fn temporaries(directory: &Path) -> usize {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let entries = fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry"));
     entries
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
+        .map(|entry| match entry.file_type().expect("a type").is_dir() {
             true => temporaries(&entry.path()),
             false => usize::from(entry.file_name().as_bytes().starts_with(b".forebay-put-")),
         })

@@ -9,11 +9,17 @@ use std::sync::{Mutex, PoisonError};
 /// Where a read found its bytes: in the order of `SOURCE_MEM`, `SOURCE_SSD`, `SOURCE_STORE`, by `source_index`.
 pub(crate) const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
 /// What a worker answers.
-pub(crate) const OPS: [&str; 7] = ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "other"];
+pub(crate) const OPS: [&str; 9] =
+    ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "other"];
 /// What a load found.
 pub(crate) const FOUND: [&str; 2] = ["fetched", "cached"];
 pub(crate) const FETCHED: usize = 0;
 pub(crate) const CACHED: usize = 1;
+/// How uploads end.
+pub(crate) const UPLOAD_ENDS: [&str; 3] = ["done", "failed", "given up"];
+pub(crate) const UPLOAD_DONE: usize = 0;
+pub(crate) const UPLOAD_FAILED: usize = 1;
+pub(crate) const UPLOAD_GIVEN_UP: usize = 2;
 pub(crate) const MEM: usize = 0;
 pub(crate) const SSD: usize = 1;
 pub(crate) const STORE: usize = 2;
@@ -42,6 +48,10 @@ metrics_table! {
         fetches_waiting: Gauge = "forebay_worker_fetches_waiting", "requests to stores that wait for a slot";
         read_ahead_pages: Counter = "forebay_worker_read_ahead_pages_total", "pages fetched ahead of readers";
         misrouted_requests: Counter = "forebay_worker_misrouted_requests_total", "requests that another core owns";
+        uploads: Counter["end" in UPLOAD_ENDS] = "forebay_worker_uploads_total",
+            "files written to stores, by how that ended: given up means that its client went away or stopped sending";
+        upload_bytes: Counter = "forebay_worker_upload_bytes_total", "bytes taken from clients for stores";
+        uploads_in_flight: Gauge = "forebay_worker_uploads_in_flight", "files on their way into stores";
         stale_reads: Counter = "forebay_worker_stale_reads_total", "reads refused because the version is dead";
     }
     computed {

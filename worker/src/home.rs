@@ -4,11 +4,13 @@
 //! Invariant: the identity is drawn once and durable before anyone hears of it.
 
 use crate::error::WorkerError;
+use crate::leftovers::Leftovers;
 use forebay_base::settings::Settings;
 use forebay_base::{ClusterId, WorkerId};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The held directory; dropping it lets another worker in.
 pub(crate) struct Home {
@@ -54,6 +56,12 @@ impl Home {
             })?),
         };
         Ok(Home { path: path.into(), worker_id, cluster_id, _lock: lock })
+    }
+
+    /// Where uploads are noted.
+    pub(crate) fn leftovers(&self) -> Result<Arc<Leftovers>, WorkerError> {
+        let directory = self.path.join("uploads");
+        Leftovers::open(&directory).map_err(|error| directory_error("worker.dir", &directory, &error))
     }
 
     /// Notes the cluster of the master that was met; refuses another one than before.

@@ -1,7 +1,7 @@
 //! A worker: one core's engine behind each port, filled from the under stores.
 //!
 //! Threads: one glommio executor per core (`shard`, `service`, `fetch`), a control thread that talks to the master
-//! (`run`, `control`), and the store threads (`store_gate`). Cores share nothing but counters; everything else crosses
+//! (`run`, `control`), and the store threads (`store_gate`, `uploads`). Cores share nothing but counters; everything else crosses
 //! by messages.
 
 mod allocator;
@@ -12,6 +12,7 @@ mod feed;
 mod fetch;
 mod flight;
 mod home;
+mod leftovers;
 mod live;
 mod masters;
 mod plan;
@@ -24,6 +25,7 @@ mod service;
 mod shard;
 mod store_gate;
 mod tickets;
+mod uploads;
 mod within;
 
 pub use error::WorkerError;

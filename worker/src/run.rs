@@ -14,6 +14,7 @@ use crate::ports::{advertised, choose_ports};
 use crate::report;
 use crate::shard::{Command, Event, ShardConfig, start};
 use crate::store_gate::StoreGate;
+use crate::uploads::Uploads;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::settings::{Cores, Settings};
 use forebay_base::{ByteSize, ClusterId, KindError, ShardId, limits};
@@ -122,7 +123,9 @@ async fn worker(
         deadline: settings.store.deadline,
         retries: settings.store.retries,
     };
-    let gate = StoreGate::new(stores, masters.clone(), limits);
+    let gate = StoreGate::new(stores.clone(), masters.clone(), limits);
+    let leftovers = home.leftovers()?;
+    let uploads = Uploads::new(gate.clone(), leftovers.clone());
     let feed = Arc::new(FeedPosition::new());
     let ticket_key = Arc::new(Mutex::new(key));
     let shards = ports.len() as u16;
@@ -145,6 +148,7 @@ async fn worker(
             read_ahead_bytes: settings.worker.read_ahead.0,
             publish_every: settings.worker.heartbeat.clamp(Duration::from_millis(20), Duration::from_secs(1)),
             gate: gate.clone(),
+            uploads: uploads.clone(),
             view: views[index].clone(),
             feed: feed.watch(),
             ticket_key: ticket_key.clone(),
@@ -173,6 +177,7 @@ async fn worker(
             })
             .collect(),
     };
+    stores.spawn(leftovers.keep_clean(gate.clone()));
     let control = Arc::new(Control {
         masters,
         worker,

@@ -5,6 +5,7 @@
 
 mod load;
 mod read;
+mod upload;
 mod verify;
 
 use crate::counters::{ShardCounters, ShardView};
@@ -14,6 +15,7 @@ use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::store_gate::StoreGate;
 use crate::tickets::{Grant, Tickets};
+use crate::uploads::Uploads;
 use crate::within::{within, within_moving};
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
@@ -25,6 +27,7 @@ use forebay_net::message::data::{
     Read, Verify,
 };
 use forebay_net::message::handshake::Role;
+use forebay_net::message::write::{AbortUpload, BeginUpload, FinishUpload, UploadPiece};
 use forebay_net::transport::glommio::{ShardReply, ShardService};
 use forebay_net::{Op, Peer, decode};
 use rkyv::util::AlignedVec;
@@ -43,6 +46,7 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub(crate) struct Session {
     tickets: RefCell<Tickets>,
+    receiving: upload::Receiving,
 }
 
 /// One shard.
@@ -53,6 +57,7 @@ pub(crate) struct Service {
     pub(crate) engine: Rc<Store>,
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) gate: Arc<StoreGate>,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) view: Arc<ShardView>,
     pub(crate) live: Rc<RefCell<LiveVersions>>,
     pub(crate) read_ahead: RefCell<ReadAhead>,
@@ -82,6 +87,10 @@ impl ShardService for Service {
             Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
             Op::Verify => self.verify(&session, &peer, decode::<Verify>(&body)?, until).await,
             Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(&body)?)),
+            Op::BeginUpload => self.begin_upload(&session, decode::<BeginUpload>(&body)?).await,
+            Op::UploadPiece => self.upload_piece(&session, decode::<UploadPiece>(&body)?).await,
+            Op::FinishUpload => self.finish_upload(&session, &peer, decode::<FinishUpload>(&body)?).await,
+            Op::AbortUpload => Ok(self.abort_upload(&session, &decode::<AbortUpload>(&body)?)),
             Op::LogLevel => log_level(&peer, decode::<LogLevel>(&body)?),
             other => {
                 let message = format!("operation {other:?}: a worker does not answer this");
@@ -115,7 +124,9 @@ impl Drop for Served<'_> {
             Op::CacheStatus => 3,
             Op::CachedBlocks => 4,
             Op::Verify => 5,
-            _ => 6,
+            Op::UploadPiece => 6,
+            Op::FinishUpload => 7,
+            _ => 8,
         };
         self.counters.in_flight.sub(1);
         self.counters.request_seconds.at(index).record_since(self.began);

@@ -10,6 +10,7 @@ use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::service::Service;
 use crate::store_gate::StoreGate;
+use crate::uploads::Uploads;
 use crate::within::within;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
@@ -45,6 +46,7 @@ pub(crate) struct ShardConfig {
     pub(crate) read_ahead_bytes: u64,
     pub(crate) publish_every: Duration,
     pub(crate) gate: Arc<StoreGate>,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) view: Arc<ShardView>,
     pub(crate) feed: FeedWatch,
     pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
@@ -124,6 +126,7 @@ async fn serve(
         engine: engine.clone(),
         fetcher,
         gate: config.gate,
+        uploads: config.uploads,
         view: config.view.clone(),
         live: live.clone(),
         read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes, page_bytes)),

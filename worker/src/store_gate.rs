@@ -122,6 +122,21 @@ impl StoreGate {
         receiver
     }
 
+    /// The store threads.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The store of a mount; called on the store threads.
+    pub(crate) async fn open_store(&self, mount: MountId) -> Result<Arc<dyn UnderStore>, KindError> {
+        Ok(self.store(mount, None).await?.0)
+    }
+
+    /// Removes what an upload left in a mount's store; called on the store threads.
+    pub(crate) async fn remove_leftover(&self, mount: MountId, left: &str) -> Result<(), KindError> {
+        self.open_store(mount).await?.remove_leftover(left).await.map_err(kind_error)
+    }
+
     /// Whether the mount's store gives signs of life.
     pub(crate) fn pulse(&self, mount: MountId) -> Arc<Pulse> {
         self.entry(mount).pulse.clone()

@@ -4,6 +4,7 @@ mod cat;
 mod check;
 mod checksum;
 mod copy;
+mod copy_from;
 mod ends;
 mod find;
 mod free;
@@ -11,6 +12,7 @@ mod glob;
 mod held;
 mod list;
 mod load;
+mod local_tree;
 mod location;
 pub(crate) mod mounts;
 mod paths;
@@ -43,6 +45,7 @@ pub(crate) async fn run(client: Client, verb: FsVerb) -> Result<(), Failure> {
         FsVerb::Location(arguments) => location::location(&client, arguments).await,
         FsVerb::Find(arguments) => find::find(&client, arguments).await,
         FsVerb::CopyTo(arguments) => copy::copy_to(&client, arguments).await,
+        FsVerb::CopyFrom(arguments) => copy_from::copy_from(&client, arguments).await,
         FsVerb::Refresh(arguments) => check::refresh(&client, arguments).await,
         FsVerb::Check(arguments) => check::check(&client, arguments).await,
         FsVerb::Load(load) => load::load(&client, load).await,

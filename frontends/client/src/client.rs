@@ -10,6 +10,7 @@ use crate::open_file::OpenFile;
 use crate::read_many;
 use crate::sweep;
 use crate::workers::Workers;
+use crate::write::{self, WriteSource};
 use bytes::Bytes;
 use forebay_base::metrics::PerCore;
 use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits};
@@ -198,6 +199,18 @@ impl Client {
     #[must_use]
     pub fn open_granted(&self, grant: Arc<Grant>) -> OpenFile {
         OpenFile::new(self.inner.clone(), grant)
+    }
+
+    /// Writes a whole file, at the path when its store has all of it; `progress` hears how many bytes are taken. What fails
+    /// on the way is begun again. Needs the role Admin.
+    pub async fn write_file<S: WriteSource>(
+        &self,
+        path: &[u8],
+        overwrite: bool,
+        source: &S,
+        progress: impl FnMut(u64),
+    ) -> Result<Attr, KindError> {
+        write::write_file(&self.inner, path, overwrite, source, progress).await
     }
 
     /// Compares what the owners hold of a file with the store; what differs is dropped. `progress` gets the bytes of each

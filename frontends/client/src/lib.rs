@@ -19,6 +19,7 @@ mod read_path;
 mod retry;
 mod sweep;
 mod workers;
+mod write;
 
 pub use client::Client;
 pub use config::ClientConfig;
@@ -29,3 +30,4 @@ pub use grant::Grant;
 pub use metrics::ClientMetrics;
 pub use open_file::OpenFile;
 pub use read_bytes::ReadBytes;
+pub use write::WriteSource;

@@ -158,7 +158,7 @@ fn deadline(op: Op, rpc_timeout: Duration) -> Duration {
     match op {
         // The master says after this long how far a listing is.
         Op::ReadDir => (rpc_timeout * 3).max(Duration::from_secs(20)),
-        Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve => rpc_timeout * 3,
+        Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve | Op::GrantWrite | Op::RecordWrite => rpc_timeout * 3,
         Op::Mount | Op::Unmount | Op::UpdateMount | Op::SubmitJob => rpc_timeout * 6,
         // A whole directory is listed; the store's own deadlines end it.
         Op::Refresh => rpc_timeout * 60,

@@ -41,7 +41,8 @@ async fn upload(
 }
 
 async fn sizes(store: &Arc<dyn UnderStore>) {
-    let around = [0, 1, 4096, MIB - 1, MIB, MIB + 1, 5 * MIB, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 16 * MIB, 29 * MIB + 3];
+    let around =
+        [0, 1, 4096, MIB - 1, MIB, MIB + 1, 5 * MIB, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 16 * MIB, 29 * MIB + 3];
     for (index, length) in around.into_iter().enumerate() {
         let bytes = pattern(length, index as u8);
         for size in [Some(length as u64), None] {

@@ -89,10 +89,8 @@ pub(super) fn name_it(
     let named = if create_only {
         match renameat_with(from, temporary, parent, name, RenameFlags::NOREPLACE) {
             // File systems without it (NFS) have hard links, which never replace either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                linkat(from, temporary, parent, name, AtFlags::empty())
-                    .and_then(|()| unlinkat(from, temporary, AtFlags::empty()))
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => linkat(from, temporary, parent, name, AtFlags::empty())
+                .and_then(|()| unlinkat(from, temporary, AtFlags::empty())),
             other => other,
         }
     } else {

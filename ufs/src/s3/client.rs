@@ -50,7 +50,15 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(method: Method, key: &'a str) -> Self {
-        Call { method, key, query: &[], headers: HeaderMap::new(), body: Bytes::new(), is_repeatable: true, patience: None }
+        Call {
+            method,
+            key,
+            query: &[],
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            is_repeatable: true,
+            patience: None,
+        }
     }
 }
 

@@ -82,6 +82,11 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
+    /// So many bytes of some file were done before, and so many are now: fewer when it is begun again.
+    pub(crate) fn move_bytes(&self, before: u64, now: u64) {
+        if now >= before { self.bar.inc(now - before) } else { self.bar.dec(before - now) }
+    }
+
     /// A file is done, well or not.
     pub(crate) fn end_file(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
