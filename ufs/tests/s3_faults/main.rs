@@ -4,7 +4,7 @@ mod scripted_server;
 
 use bytes::Bytes;
 use forebay_base::{ErrorKind, Fingerprint};
-use forebay_ufs::{ObjectKind, StoreError, StoreLimits, UnderStore, open};
+use forebay_ufs::{ObjectKind, StoreError, StoreLimits, UnderStore, WriteMode, open};
 use futures::StreamExt;
 use scripted_server::{ScriptedServer, answer};
 use std::{
@@ -14,7 +14,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const LIMITS: StoreLimits = StoreLimits { concurrency: 4, deadline: Duration::from_secs(3), retries: 3 };
 const OBJECT: &[u8] = b"0123456789abcdef";
@@ -260,4 +261,77 @@ async fn an_object_wins_over_the_prefix_of_its_name_on_a_later_page() {
         first.entries.iter().chain(&second.entries).map(|meta| (meta.name.as_str(), meta.kind)).collect();
     assert_eq!(names, [("a", ObjectKind::File), ("a-b", ObjectKind::File), ("a-", ObjectKind::Directory)]);
     assert!(second.next.is_none());
+}
+
+/// Takes a request's body, with a pause behind each 256 KiB.
+async fn take_body(request: &scripted_server::Request, stream: &mut TcpStream, pause: Duration) {
+    let mut left: usize = request.header("content-length").parse().unwrap_or(0);
+    let mut buffer = vec![0; 256 << 10];
+    while left > 0 {
+        let length = left.min(buffer.len());
+        stream.read_exact(&mut buffer[..length]).await.expect("the whole body");
+        left -= length;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+const INITIATED: &str = "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>";
+
+/// Uploads 9 MiB to a server that ends the upload with `end`; how it went, and the lines of all requests.
+async fn upload_ending_with(end: &'static str, pause: Duration) -> (Result<u64, StoreError>, Vec<String>) {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = Arc::clone(&seen);
+    let server = ScriptedServer::start(move |_, request, mut stream| {
+        lines.lock().expect("a lock").push(request.line.clone());
+        async move {
+            take_body(&request, &mut stream, pause).await;
+            let body = match request.line.split(' ').next().unwrap_or_default() {
+                "POST" if request.line.contains("?uploads=") => INITIATED,
+                "POST" => end,
+                _ => "",
+            };
+            let size = if request.line.starts_with("HEAD") { 9 << 20 } else { body.len() };
+            let headers = format!("{META}Content-Length: {size}\r\n");
+            answer(&mut stream, "200 OK", &headers, body.as_bytes()).await;
+        }
+    })
+    .await;
+    let store = store(&server);
+    let mut upload = store.begin_upload("k", WriteMode::Replace, Some(9 << 20)).await.expect("begun");
+    let written = upload.write(Bytes::from(vec![7; 9 << 20])).await;
+    let ended = match written {
+        Ok(()) => upload.finish().await.map(|meta| meta.size),
+        Err(error) => Err(error),
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let lines = seen.lock().expect("a lock").clone();
+    (ended, lines)
+}
+
+const COMPLETED: &str = "<CompleteMultipartUploadResult><ETag>&quot;good&quot;</ETag></CompleteMultipartUploadResult>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_the_store_fails_at_its_end_is_an_error_and_taken_back() {
+    let (ended, lines) = upload_ending_with(COMPLETED, Duration::ZERO).await;
+    assert_eq!(ended.expect("a good end"), 9 << 20);
+    assert!(!lines.iter().any(|line| line.starts_with("DELETE")), "{lines:?}");
+    let failure = "<Error><Code>InternalError</Code><Message>we are sorry</Message></Error>";
+    for end in [failure, "", "<html>"] {
+        let (ended, lines) = upload_ending_with(end, Duration::ZERO).await;
+        let error = ended.expect_err("the status says nothing, the document does");
+        assert!(matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Corrupt), "{error}");
+        assert_eq!(
+            lines.iter().filter(|line| line.starts_with("DELETE /bucket/k?uploadId=id ")).count(),
+            1,
+            "{lines:?}"
+        );
+    }
+}
+
+/// Parts take longer than an attempt may stay silent; they are on their way all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_line_is_no_silent_store() {
+    let (ended, lines) = upload_ending_with(COMPLETED, Duration::from_millis(120)).await;
+    assert_eq!(ended.expect("slow, but it arrives"), 9 << 20);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("PUT")).count(), 2, "sent once each: {lines:?}");
 }
