@@ -7,7 +7,7 @@ use forebay_base::{BlockIndex, FileId, WorkerId, crc32c, placement, unit_checksu
 use forebay_net::message::data::{Read, ReadItem};
 use forebay_net::message::namespace::{Attr, Entry, KIND_FILE, Lookup, ReadDirReply};
 use forebay_net::message::{Message, Wire};
-use forebay_net::ticket::{self, Ticket};
+use forebay_net::ticket::{self, Ticket, VerifiedRoots};
 use forebay_net::{FRAME_HEADER_BYTES, Flags, Header};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -105,11 +105,19 @@ fn tickets(criterion: &mut Criterion) {
         store_away: false,
         expires_unix_ms: 1000,
     };
-    let signed = ticket::sign(&ticket, &key);
+    let batch: Vec<Ticket> = (0..128).map(|file_id| Ticket { file_id, ..ticket.clone() }).collect();
+    let signed = ticket::sign(&batch, &key);
     let mut group = criterion.benchmark_group("ticket");
-    group.bench_function("sign", |bencher| bencher.iter(|| ticket::sign(black_box(&ticket), &key)));
+    group.bench_function("sign one", |bencher| bencher.iter(|| ticket::sign(black_box(&batch[..1]), &key)));
+    group.bench_function("sign 128 together", |bencher| bencher.iter(|| ticket::sign(black_box(&batch), &key)));
     let public = key.verifying_key();
-    group.bench_function("verify", |bencher| bencher.iter(|| ticket::verify(black_box(&signed), &public, 1)));
+    group.bench_function("verify, the first of a batch", |bencher| {
+        bencher.iter(|| ticket::verify(black_box(&signed[5]), &public, &mut VerifiedRoots::default(), 1));
+    });
+    let mut roots = VerifiedRoots::default();
+    group.bench_function("verify, another of a batch", |bencher| {
+        bencher.iter(|| ticket::verify(black_box(&signed[5]), &public, &mut roots, 1));
+    });
     group.finish();
 }
 

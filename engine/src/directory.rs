@@ -115,6 +115,12 @@ impl Directory {
         }
     }
 
+    /// Bytes of what is held, without the slots of small files that are free to be used again.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let tables = self.tables.borrow();
+        tables.used_bytes().saturating_sub(tables.spare_bytes())
+    }
+
     /// Free bytes as far as this shard knows; queued pages are counted as written.
     pub(crate) fn free_bytes(&self) -> u64 {
         let queued = self.queue.borrow().len() as u64 * u64::from(self.page_bytes);

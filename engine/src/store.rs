@@ -292,7 +292,7 @@ impl Store {
             tier: Tier::Ssd,
             path: directory.path.clone(),
             capacity_bytes: directory.configured_bytes,
-            used_bytes: directory.tables.borrow().used_bytes(),
+            used_bytes: directory.held_bytes(),
             trouble: directory.trouble.borrow().clone(),
         });
         std::iter::once(mem).chain(directories).collect()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_base::settings::{Overrides, Settings, load};
 use forebay_base::{ErrorKind, FileId, Fingerprint, KindError, unix_now_ms};
-use forebay_net::message::namespace::{Attr, HoldMounts, KIND_DIRECTORY, KIND_FILE, Mount, MountInfo, Unmount};
+use forebay_net::message::namespace::{Attr, HoldMounts, KIND_DIRECTORY, KIND_FILE, Mount, MountInfo, ReadDir, Unmount};
 use forebay_net::ticket;
 use forebay_ufs::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,7 +202,7 @@ impl Bench {
         let id = FileId(self.resolve(path).await.unwrap().file_id);
         let (mut names, mut after) = (Vec::new(), Vec::new());
         loop {
-            let part = self.master.service.tree.read_dir(id, &after, 2, Duration::ZERO).await.unwrap();
+            let part = self.master.service.tree.read_dir(&ReadDir::part(id.0, &after, 2)).await.unwrap();
             after = part.entries.last().map(|entry| entry.name.clone()).unwrap_or_default();
             names.extend(part.entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));
             if part.end {
@@ -291,7 +291,7 @@ async fn names_follow_the_store() {
     let want = [ErrorKind::Stale.code(), 0, ErrorKind::IsADirectory.code(), ErrorKind::NotFound.code()];
     assert_eq!(codes, want);
     let key = ed25519_dalek::VerifyingKey::from_bytes(&bench.master.service.members.map().ticket_key).unwrap();
-    let ticket = ticket::verify(&opened[1].ticket, &key, unix_now_ms()).unwrap();
+    let ticket = ticket::verify(&opened[1].ticket, &key, &mut ticket::VerifiedRoots::default(), unix_now_ms()).unwrap();
     assert_eq!((ticket.store_key.as_str(), ticket.fingerprint.as_str(), ticket.size), ("a", "etag:2", 1));
 
     // A file becomes a directory and back: each time another file.

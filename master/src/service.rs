@@ -142,9 +142,7 @@ impl MasterService {
             }
             Op::ReadDir => {
                 let request: ReadDir = decode(&body)?;
-                let waited = Duration::from_millis(request.waited_ms);
-                let part = self.tree.read_dir(FileId(request.directory), &request.after, request.entries_max, waited);
-                Ok(part.await?.to_bytes())
+                Ok(self.tree.read_dir(&request).await?.to_bytes())
             }
             Op::OpenRead => {
                 let request: OpenRead = decode(&body)?;

@@ -78,7 +78,7 @@ async fn drive(connection: Connection, data: String, round: usize, known: Known,
         mounted.lock().unwrap().push(path.clone());
         let Ok(root) = ask(&connection, &Resolve { path: path.clone().into_bytes() }).await else { return };
         assert_eq!(root.mount_id, info.mount_id);
-        let list = ReadDir { directory: root.file_id, after: vec![], entries_max: 1000, waited_ms: 0 };
+        let list = ReadDir::part(root.file_id, b"", 1000);
         let Ok(part) = ask(&connection, &list).await else { return };
         assert_eq!(part.entries.len(), 24);
         let named = part.entries.into_iter().map(|entry| {

@@ -28,6 +28,7 @@ use forebay_net::message::data::{
 };
 use forebay_net::message::handshake::Role;
 use forebay_net::message::write::{AbortUpload, BeginUpload, FinishUpload, UploadPiece};
+use forebay_net::ticket::VerifiedRoots;
 use forebay_net::transport::glommio::{ShardReply, ShardService};
 use forebay_net::{Op, Peer, decode};
 use rkyv::util::AlignedVec;
@@ -63,6 +64,7 @@ pub(crate) struct Service {
     pub(crate) read_ahead: RefCell<ReadAhead>,
     pub(crate) feed: FeedWatch,
     pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
+    pub(crate) roots: RefCell<VerifiedRoots>,
 }
 
 impl ShardService for Service {
@@ -187,7 +189,7 @@ impl Service {
             }
             None => {
                 let key = *self.ticket_key.lock().unwrap_or_else(PoisonError::into_inner);
-                let grant = Rc::new(Grant::verify(ticket, &key, now)?);
+                let grant = Rc::new(Grant::verify(ticket, &key, &mut self.roots.borrow_mut(), now)?);
                 if wanted.is_some_and(|wanted| wanted != (grant.key.file_id, grant.key.version)) {
                     let message = "ticket: it is for another file or version than the one asked for";
                     return Err(KindError::new(ErrorKind::TicketRequired, message));

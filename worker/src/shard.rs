@@ -132,6 +132,7 @@ async fn serve(
         read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes, page_bytes)),
         feed: config.feed,
         ticket_key: config.ticket_key,
+        roots: RefCell::default(),
     });
     let server = ShardServer::bind(&config.listen, Some(&config.socket), config.identity, service)
         .map_err(|error| error.to_string())?;

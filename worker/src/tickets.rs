@@ -6,7 +6,7 @@
 use ed25519_dalek::VerifyingKey;
 use forebay_base::{ErrorKind, FileId, Fingerprint, KindError, MountId, Version, limits};
 use forebay_engine::FileKey;
-use forebay_net::ticket;
+use forebay_net::ticket::{self, VerifiedRoots};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -36,8 +36,13 @@ pub(crate) struct Grant {
 
 impl Grant {
     /// Checks a signed ticket.
-    pub(crate) fn verify(bytes: &[u8], key: &VerifyingKey, now_unix_ms: u64) -> Result<Grant, KindError> {
-        let ticket = ticket::verify(bytes, key, now_unix_ms)?;
+    pub(crate) fn verify(
+        bytes: &[u8],
+        key: &VerifyingKey,
+        roots: &mut VerifiedRoots,
+        now_unix_ms: u64,
+    ) -> Result<Grant, KindError> {
+        let ticket = ticket::verify(bytes, key, roots, now_unix_ms)?;
         if ticket.page_bytes != limits::PAGE_BYTES {
             let message =
                 format!("ticket: got pages of {} bytes, want {} on this worker", ticket.page_bytes, limits::PAGE_BYTES);
@@ -105,9 +110,17 @@ impl Tickets {
 mod tests {
     use super::*;
     use ed25519_dalek::SigningKey;
-    use forebay_net::ticket::{Ticket, sign};
+    use forebay_net::ticket::Ticket;
 
     const NOW: u64 = 1_000_000;
+
+    fn sign(ticket: &Ticket, key: &SigningKey) -> Vec<u8> {
+        ticket::sign(std::slice::from_ref(ticket), key).remove(0)
+    }
+
+    fn verify(bytes: &[u8]) -> Result<Grant, KindError> {
+        Grant::verify(bytes, &signing_key().verifying_key(), &mut VerifiedRoots::default(), NOW)
+    }
 
     fn signing_key() -> SigningKey {
         SigningKey::from_bytes(&[7; 32])
@@ -131,16 +144,15 @@ mod tests {
 
     fn grant(file_id: u64, expires_unix_ms: u64) -> Rc<Grant> {
         let bytes = sign(&ticket(file_id, expires_unix_ms), &signing_key());
-        Rc::new(Grant::verify(&bytes, &signing_key().verifying_key(), NOW).expect("it is good"))
+        Rc::new(verify(&bytes).expect("it is good"))
     }
 
     #[test]
     fn good_forged_expired_and_foreign_page_size() {
-        let key = signing_key().verifying_key();
         let good = sign(&ticket(1, NOW + 1), &signing_key());
-        let grant = Grant::verify(&good, &key, NOW).expect("it is good");
+        let grant = verify(&good).expect("it is good");
         assert_eq!((grant.key.file_id, grant.key.size_bytes, &*grant.store_key), (FileId(1), 10, "a/b"));
-        let kind = |bytes: &[u8]| Grant::verify(bytes, &key, NOW).expect_err("it is bad").kind;
+        let kind = |bytes: &[u8]| verify(bytes).expect_err("it is bad").kind;
         let mut forged = good.clone();
         *forged.last_mut().expect("not empty") ^= 1;
         assert_eq!(kind(&forged), ErrorKind::TicketRequired);

@@ -155,7 +155,7 @@ impl Client {
         let (asked, mut seen) = (Instant::now(), 0);
         loop {
             let waited_ms = asked.elapsed().as_millis() as u64;
-            let request = ReadDir { directory: directory.0, after: after.to_vec(), entries_max, waited_ms };
+            let request = ReadDir { waited_ms, ..ReadDir::part(directory.0, after, entries_max) };
             let reply = self.master(&request).await?;
             if reply.names_seen == 0 {
                 return Ok(reply);
@@ -167,6 +167,19 @@ impl Client {
             tracing::debug!(%directory, names_seen = reply.names_seen, "the directory is still being read from its store");
             seen = reply.names_seen;
         }
+    }
+
+    /// Part of a directory if the master knows it without a look at the store; none otherwise.
+    pub async fn read_known_dir(
+        &self,
+        directory: FileId,
+        after: &[u8],
+        entries_max: u32,
+    ) -> Result<Option<ReadDirReply>, KindError> {
+        let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX);
+        let request = ReadDir { known_only: true, ..ReadDir::part(directory.0, after, entries_max) };
+        let reply = self.master(&request).await?;
+        Ok((reply.end || !reply.entries.is_empty()).then_some(reply))
     }
 
     /// A whole absolute path.

@@ -5,7 +5,7 @@ use forebay_base::{ErrorKind, FileId, KindError, ShardId, limits, placement};
 use forebay_net::http::HttpRequest;
 use forebay_net::message::cluster::WorkerInfo;
 use forebay_net::message::data::{CacheStatus, CachedBytes};
-use forebay_net::message::namespace::{Attr, Entry, KIND_DIRECTORY};
+use forebay_net::message::namespace::{Attr, Entry, KIND_DIRECTORY, ReadDir};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl Console {
         let attr = tree.resolve(path.as_bytes()).await?;
         let is_directory = attr.kind == KIND_DIRECTORY;
         let (entries, end) = if is_directory {
-            let part = tree.read_dir(FileId(attr.file_id), after.as_bytes(), entries_max, Duration::ZERO).await?;
+            let part = tree.read_dir(&ReadDir::part(attr.file_id, after.as_bytes(), entries_max)).await?;
             (part.entries, part.end)
         } else {
             let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();

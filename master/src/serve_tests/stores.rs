@@ -47,7 +47,8 @@ async fn a_slow_listing_does_not_undo_what_was_seen_meanwhile() {
     let (old, root) = (bench.resolve("/m/a").await.unwrap(), bench.resolve("/m").await.unwrap());
     let tree = &bench.master.service.tree;
     bench.store.page_pause_ms.store(1000, Ordering::SeqCst);
-    let listing = tree.read_dir(FileId(root.file_id), b"", 100, Duration::ZERO);
+    let part = ReadDir::part(root.file_id, b"", 100);
+    let listing = tree.read_dir(&part);
     let change = async {
         // The page has left the store; while it is under way a reader finds that the file changed.
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -77,7 +78,9 @@ async fn a_listing_that_takes_long_says_how_far_it_is() {
     for round in 0..2 {
         let (asked, mut seen) = (std::time::Instant::now(), 0);
         let part = loop {
-            let part = tree.read_dir(id, b"", 100, asked.elapsed()).await.unwrap();
+            let waited_ms = asked.elapsed().as_millis() as u64;
+            let request = ReadDir { waited_ms, ..ReadDir::part(id.0, b"", 100) };
+            let part = tree.read_dir(&request).await.unwrap();
             if part.names_seen == 0 {
                 break part;
             }

@@ -78,10 +78,9 @@ impl Tree {
         let found = self.inodes(ids).await?;
         let ticket = |found: Option<Found>| {
             let found = found.ok_or_else(|| KindError::new(ErrorKind::Stale, "it does not exist any more"))?;
-            let (attr, ticket) = self.ticket(&found, 0, 0, position)?;
-            Ok((attr.size, ticket))
+            Ok((found.inode.size, self.ticket(&found, 0, position)?))
         };
-        Ok(found.into_iter().map(ticket).collect())
+        Ok(self.signed(found.into_iter().map(ticket).collect()))
     }
 
     /// A file after a look at its store that begins now.

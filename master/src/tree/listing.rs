@@ -4,7 +4,7 @@ use super::check::Checked;
 use super::{Found, LOOKS, SHORT_MS, Tree, live};
 use crate::namespace::Partition;
 use forebay_base::{FileId, KindError, limits};
-use forebay_net::message::namespace::{Entry, ReadDirReply};
+use forebay_net::message::namespace::{Entry, ReadDir, ReadDirReply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,10 @@ const WAITED_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Tree {
     /// A part of a directory.
-    pub(crate) async fn read_dir(
-        self: &Arc<Self>,
-        directory: FileId,
-        after: &[u8],
-        entries_max: u32,
-        waited: Duration,
-    ) -> Result<ReadDirReply, KindError> {
-        let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX) as usize;
+    pub(crate) async fn read_dir(self: &Arc<Self>, request: &ReadDir) -> Result<ReadDirReply, KindError> {
+        let (directory, after) = (FileId(request.directory), &request.after);
+        let entries_max = request.entries_max.clamp(1, limits::LISTING_ENTRIES_MAX) as usize;
+        let waited = Duration::from_millis(request.waited_ms);
         let asked = Instant::now();
         // What was listed since the caller asked first is as fresh as it may expect.
         let asked = asked.checked_sub(waited.min(WAITED_MAX)).unwrap_or(asked);
@@ -36,9 +32,12 @@ impl Tree {
             let mount = self.mount_of(&found)?;
             let listed = self.freshness.listed(directory);
             let bound = self.policies.bound(&mount, &found.inode.store_key);
-            let goes_on = !after.is_empty() && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
+            let goes_on = !after.is_empty() && !request.known_only && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
             if goes_on || bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
                 break;
+            }
+            if request.known_only {
+                return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen: 0 });
             }
             match self.check_listing(&mount, &found).await? {
                 Checked::At(_) => {}
@@ -51,7 +50,7 @@ impl Tree {
                 }
             }
         }
-        self.page(directory, after.to_vec(), entries_max, short, asked).await
+        self.page(directory, after.clone(), entries_max, short, asked).await
     }
 
     async fn page(

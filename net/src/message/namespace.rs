@@ -95,7 +95,18 @@ pub struct ReadDir {
     pub entries_max: u32,
     /// How long ago the caller asked first, when this repeats a request that was answered with `names_seen`.
     pub waited_ms: u64,
+    /// Only if it costs no look at the store: otherwise the answer has no entries and is not the end.
+    pub known_only: bool,
 }
+
+impl ReadDir {
+    /// The part behind a name, from the store if need be.
+    #[must_use]
+    pub fn part(directory: u64, after: &[u8], entries_max: u32) -> Self {
+        Self { directory, after: after.to_vec(), entries_max, waited_ms: 0, known_only: false }
+    }
+}
+
 
 /// Answers `ReadDir`.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]

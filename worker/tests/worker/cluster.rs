@@ -284,7 +284,7 @@ impl Cluster {
     }
 
     pub(crate) fn signed(&self, ticket: &Ticket) -> Vec<u8> {
-        sign(ticket, &self.master.key)
+        sign(std::slice::from_ref(ticket), &self.master.key).remove(0)
     }
 
     /// Connections to every core.
