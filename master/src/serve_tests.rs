@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_base::settings::{Overrides, Settings, load};
 use forebay_base::{ErrorKind, FileId, Fingerprint, KindError, unix_now_ms};
-use forebay_net::message::namespace::{Attr, HoldMounts, KIND_DIRECTORY, KIND_FILE, Mount, MountInfo, ReadDir, Unmount};
+use forebay_net::message::namespace::{
+    Attr, HoldMounts, KIND_DIRECTORY, KIND_FILE, Mount, MountInfo, ReadDir, Unmount,
+};
 use forebay_net::ticket;
 use forebay_ufs::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,9 @@ mod forebay;
 mod grants;
 mod handles;
 mod log_gate;
+mod names;
 mod node_table;
+mod opening;
 mod walk;
 
 pub use forebay::{FilesystemOptions, Forebay};

@@ -42,6 +42,7 @@ forebay_base::metrics_table! {
         OPEN_FILES: Gauge = "forebay_fuse_open_files", "open files";
         OPEN_DIRECTORIES: Gauge = "forebay_fuse_open_directories", "open directories";
         NODES: Gauge = "forebay_fuse_nodes", "nodes that the kernel knows";
+        LISTED_LOOKUPS: Counter = "forebay_fuse_listed_lookups_total", "lookups answered from what a directory listed before";
         THREADS: Gauge = "forebay_fuse_threads", "threads that serve the kernel";
     }
 }
@@ -55,6 +56,7 @@ pub(crate) fn exposition(metrics: &PerCore<FuseMetrics>, forebay: &Forebay, thre
     text.number(&OPEN_FILES, files as f64);
     text.number(&OPEN_DIRECTORIES, directories as f64);
     text.number(&NODES, nodes as f64);
+    text.number(&LISTED_LOOKUPS, forebay.listed_lookups() as f64);
     text.number(&THREADS, threads as f64);
     text.table(forebay.client().metrics().all());
     text.finish()

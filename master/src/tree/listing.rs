@@ -32,7 +32,8 @@ impl Tree {
             let mount = self.mount_of(&found)?;
             let listed = self.freshness.listed(directory);
             let bound = self.policies.bound(&mount, &found.inode.store_key);
-            let goes_on = !after.is_empty() && !request.known_only && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
+            let goes_on =
+                !after.is_empty() && !request.known_only && listed.is_some_and(|at| at.elapsed() < LISTING_SESSION);
             if goes_on || bound.valid_ms(listed, found.inode.listed, asked).is_some() || look == LOOKS {
                 break;
             }

@@ -19,7 +19,10 @@ impl Tree {
     }
 
     /// Signs what was granted, all with one signature.
-    pub(super) fn signed<T>(&self, granted: Vec<Result<(T, Ticket), KindError>>) -> Vec<Result<(T, Vec<u8>), KindError>> {
+    pub(super) fn signed<T>(
+        &self,
+        granted: Vec<Result<(T, Ticket), KindError>>,
+    ) -> Vec<Result<(T, Vec<u8>), KindError>> {
         let mut tickets = Vec::with_capacity(granted.len());
         let split = granted.into_iter().map(|result| {
             result.map(|(with, ticket)| {

@@ -107,7 +107,6 @@ impl ReadDir {
     }
 }
 
-
 /// Answers `ReadDir`.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct ReadDirReply {

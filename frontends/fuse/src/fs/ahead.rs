@@ -1,9 +1,10 @@
 //! Contents of small files that a walk will open next, fetched together. Shared by the session's threads.
 //!
-//! Invariants: a node's content never changes, so what is held is right for as long as it is held; at most
+//! Invariants: a version's content never changes, so what is held is right for as long as it is held; at most
 //! `BATCHES_MAX` batches of `BATCH_BYTES_MAX` are held, the oldest go first; nobody waits long for a batch, because its
 //! reader can always ask for the file itself.
 
+use super::names::Content;
 use bytes::Bytes;
 use forebay_client::{Client, Grant};
 use hashbrown::HashMap;
@@ -31,12 +32,12 @@ pub(super) struct Ahead(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    by_node: HashMap<u64, Place>,
+    by_content: HashMap<Content, Place>,
     batches: VecDeque<Batch>,
     next_serial: u64,
 }
 
-/// Where a node's content is.
+/// Where the bytes are.
 #[derive(Clone, Copy)]
 struct Place {
     serial: u64,
@@ -45,7 +46,7 @@ struct Place {
 
 struct Batch {
     serial: u64,
-    nodes: Vec<u64>,
+    contents: Vec<Content>,
     unread: usize,
     arrival: Arrival,
 }
@@ -55,11 +56,11 @@ impl Ahead {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The whole content of a node, if it was fetched ahead.
-    pub(super) async fn get(&self, node: u64) -> Option<Bytes> {
+    /// All bytes of a content, if they were fetched ahead.
+    pub(super) async fn get(&self, wanted: Content) -> Option<Bytes> {
         let (mut arrival, index) = {
             let state = self.state();
-            let place = *state.by_node.get(&node)?;
+            let place = *state.by_content.get(&wanted)?;
             let batch = state.batches.iter().find(|batch| batch.serial == place.serial)?;
             (batch.arrival.clone(), place.index)
         };
@@ -71,10 +72,10 @@ impl Ahead {
         content(&*arrived.ok()?.ok()?)
     }
 
-    /// A node was read to its end: the kernel has it now.
-    pub(super) fn read(&self, node: u64) {
+    /// A content was read to its end: the kernel has it now.
+    pub(super) fn read(&self, wanted: Content) {
         let mut state = self.state();
-        let Some(place) = state.by_node.remove(&node) else { return };
+        let Some(place) = state.by_content.remove(&wanted) else { return };
         if let Some(at) = state.batches.iter().position(|batch| batch.serial == place.serial) {
             state.batches[at].unread -= 1;
             if state.batches[at].unread == 0 {
@@ -85,10 +86,10 @@ impl Ahead {
 
     /// Fetches what follows in a walk unless half a batch of it is held already. `followers` are in the order of the
     /// walk, each with its grant as far as there is one; files without, and what is behind them, have to wait.
-    pub(super) fn fetch(&self, client: &Client, followers: Vec<(u64, Option<Arc<Grant>>)>) {
+    pub(super) fn fetch(&self, client: &Client, followers: Vec<(Content, Option<Arc<Grant>>)>) {
         let (sender, grants) = {
             let mut state = self.state();
-            let held = followers.iter().take_while(|(node, _)| state.by_node.contains_key(node)).count();
+            let held = followers.iter().take_while(|(content, _)| state.by_content.contains_key(content)).count();
             if held > 0 && held >= followers.len().min(state.batch_length()) / 2 {
                 return;
             }
@@ -97,8 +98,8 @@ impl Ahead {
                 return;
             }
             let (sender, arrival) = watch::channel(None);
-            let (nodes, grants): (Vec<u64>, Vec<Arc<Grant>>) = chosen.into_iter().unzip();
-            state.add(nodes, arrival);
+            let (contents, grants): (Vec<Content>, Vec<Arc<Grant>>) = chosen.into_iter().unzip();
+            state.add(contents, arrival);
             (sender, grants)
         };
         let client = client.clone();
@@ -113,33 +114,33 @@ impl Ahead {
 impl State {
     /// Files in the newest batch.
     fn batch_length(&self) -> usize {
-        self.batches.back().map_or(BATCH_FILES_MAX, |batch| batch.nodes.len())
+        self.batches.back().map_or(BATCH_FILES_MAX, |batch| batch.contents.len())
     }
 
-    fn add(&mut self, nodes: Vec<u64>, arrival: Arrival) {
+    fn add(&mut self, contents: Vec<Content>, arrival: Arrival) {
         if self.batches.len() == BATCHES_MAX
             && let Some(oldest) = self.batches.pop_front()
         {
-            for node in oldest.nodes {
-                if self.by_node.get(&node).is_some_and(|place| place.serial == oldest.serial) {
-                    self.by_node.remove(&node);
+            for content in oldest.contents {
+                if self.by_content.get(&content).is_some_and(|place| place.serial == oldest.serial) {
+                    self.by_content.remove(&content);
                 }
             }
         }
         let serial = self.next_serial;
         self.next_serial += 1;
-        for (index, node) in nodes.iter().enumerate() {
-            self.by_node.insert(*node, Place { serial, index });
+        for (index, content) in contents.iter().enumerate() {
+            self.by_content.insert(*content, Place { serial, index });
         }
-        self.batches.push_back(Batch { serial, unread: nodes.len(), nodes, arrival });
+        self.batches.push_back(Batch { serial, unread: contents.len(), contents, arrival });
     }
 }
 
 /// The first ones that fit into a batch.
-fn choose(followers: impl Iterator<Item = (u64, Option<Arc<Grant>>)>) -> Vec<(u64, Arc<Grant>)> {
+fn choose(followers: impl Iterator<Item = (Content, Option<Arc<Grant>>)>) -> Vec<(Content, Arc<Grant>)> {
     let mut room = BATCH_BYTES_MAX;
     let mut chosen = Vec::new();
-    for (node, grant) in followers.take(BATCH_FILES_MAX) {
+    for (content, grant) in followers.take(BATCH_FILES_MAX) {
         let Some(grant) = grant else { break };
         let bytes = grant.attr().size;
         // Empty files are never read, large ones alone.
@@ -150,7 +151,7 @@ fn choose(followers: impl Iterator<Item = (u64, Option<Arc<Grant>>)>) -> Vec<(u6
             break;
         }
         room -= bytes;
-        chosen.push((node, grant));
+        chosen.push((content, grant));
     }
     chosen
 }
@@ -158,12 +159,17 @@ fn choose(followers: impl Iterator<Item = (u64, Option<Arc<Grant>>)>) -> Vec<(u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_base::{FileId, Version};
 
     impl Ahead {
         fn held(&self) -> (usize, usize) {
             let state = self.state();
-            (state.batches.len(), state.by_node.len())
+            (state.batches.len(), state.by_content.len())
         }
+    }
+
+    fn file(id: u64) -> Content {
+        (FileId(id), Version(1))
     }
 
     fn arrived(files: Vec<Option<Bytes>>) -> Arrival {
@@ -173,33 +179,36 @@ mod tests {
     #[tokio::test]
     async fn contents_are_found_until_they_are_read_or_too_old() {
         let ahead = Ahead::default();
-        ahead.state().add(vec![5, 6, 7], arrived(vec![Some(Bytes::from_static(b"five")), None, Some(Bytes::new())]));
-        assert_eq!(ahead.get(5).await.as_deref(), Some(&b"five"[..]));
-        assert_eq!((ahead.get(6).await, ahead.get(8).await), (None, None));
-        [5, 5, 6, 9].into_iter().for_each(|node| ahead.read(node));
-        assert_eq!(ahead.get(5).await, None);
+        ahead.state().add(
+            vec![file(5), file(6), file(7)],
+            arrived(vec![Some(Bytes::from_static(b"five")), None, Some(Bytes::new())]),
+        );
+        assert_eq!(ahead.get(file(5)).await.as_deref(), Some(&b"five"[..]));
+        assert_eq!((ahead.get(file(6)).await, ahead.get(file(8)).await), (None, None));
+        [5, 5, 6, 9].into_iter().for_each(|id| ahead.read(file(id)));
+        assert_eq!(ahead.get(file(5)).await, None);
         assert_eq!(ahead.held(), (1, 1));
-        ahead.read(7);
+        ahead.read(file(7));
         assert_eq!(ahead.held(), (0, 0));
         for node in 100..120 {
-            ahead.state().add(vec![node], arrived(vec![Some(Bytes::from_static(b"x"))]));
+            ahead.state().add(vec![file(node)], arrived(vec![Some(Bytes::from_static(b"x"))]));
         }
         assert_eq!(ahead.held(), (BATCHES_MAX, BATCHES_MAX));
-        assert!(ahead.get(111).await.is_none() && ahead.get(112).await.is_some());
+        assert!(ahead.get(file(111)).await.is_none() && ahead.get(file(112)).await.is_some());
     }
 
     #[tokio::test]
     async fn a_batch_that_does_not_come_is_not_waited_for() {
         let ahead = Ahead::default();
         let (sender, arrival) = watch::channel(None);
-        ahead.state().add(vec![5], arrival);
-        assert_eq!(ahead.get(5).await, None);
+        ahead.state().add(vec![file(5)], arrival);
+        assert_eq!(ahead.get(file(5)).await, None);
         sender.send(Some(vec![Some(Bytes::from_static(b"late"))])).expect("it is held");
-        assert_eq!(ahead.get(5).await.as_deref(), Some(&b"late"[..]));
+        assert_eq!(ahead.get(file(5)).await.as_deref(), Some(&b"late"[..]));
         drop(sender);
         let (sender, arrival) = watch::channel(None);
-        ahead.state().add(vec![6], arrival);
+        ahead.state().add(vec![file(6)], arrival);
         drop(sender);
-        assert_eq!(ahead.get(6).await, None);
+        assert_eq!(ahead.get(file(6)).await, None);
     }
 }

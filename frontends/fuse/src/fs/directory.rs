@@ -3,10 +3,11 @@
 //! Offsets: 1 stands behind ".", 2 behind "..", n + 3 behind the n-th entry. They stay true while the handle is open:
 //! the name in front of each part is remembered, so that a program may seek back. Offset 0 starts a fresh listing.
 
+use super::names::Names;
 use forebay_base::{FileId, KindError};
 use forebay_client::Client;
 use forebay_client::message::namespace::Entry;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Entries fetched at once.
@@ -17,8 +18,6 @@ pub(super) const DOTS: u64 = 2;
 /// An open directory.
 pub(super) struct Directory {
     pub(super) file_id: FileId,
-    /// (offset behind the last entry that was given with its node, that node).
-    pub(super) tail: Mutex<(u64, u64)>,
     window: tokio::sync::Mutex<Window>,
 }
 
@@ -26,7 +25,7 @@ pub(super) struct Directory {
 struct Window {
     /// Index of the first entry held.
     first: u64,
-    entries: Vec<Entry>,
+    entries: Arc<Vec<Entry>>,
     asked: Instant,
     /// Whether the listing ends with what is held; none before anything was fetched.
     end: Option<bool>,
@@ -43,15 +42,21 @@ pub(super) struct Slice<'a> {
 
 impl Directory {
     pub(super) fn new(file_id: FileId) -> Self {
-        let window =
-            Window { first: 0, entries: Vec::new(), asked: Instant::now(), end: None, parts: vec![(0, Vec::new())] };
-        Self { file_id, tail: Mutex::new((0, 0)), window: tokio::sync::Mutex::new(window) }
+        let window = Window {
+            first: 0,
+            entries: Arc::default(),
+            asked: Instant::now(),
+            end: None,
+            parts: vec![(0, Vec::new())],
+        };
+        Self { file_id, window: tokio::sync::Mutex::new(window) }
     }
 
     /// Gives `use_slice` the entries from `index` on; none of them at the end. One fetch at most.
     pub(super) async fn read<R>(
         &self,
         client: &Client,
+        names: &Names,
         index: u64,
         restart: bool,
         use_slice: impl FnOnce(Slice<'_>) -> R,
@@ -64,7 +69,9 @@ impl Directory {
             let (part_index, after) = window.part_before(index);
             let asked = Instant::now();
             let reply = client.read_dir(self.file_id, &after, PART_ENTRIES).await?;
-            window.take(part_index, reply.entries, reply.end, asked);
+            let entries = Arc::new(reply.entries);
+            names.put(self.file_id, &after, entries.clone(), reply.end, asked);
+            window.take(part_index, entries, reply.end, asked);
         }
         let skip = usize::try_from(index.saturating_sub(window.first)).unwrap_or(usize::MAX);
         let entries = window.entries.get(skip..).unwrap_or(&[]);
@@ -74,7 +81,7 @@ impl Directory {
 
 impl Window {
     fn forget(&mut self) {
-        self.entries = Vec::new();
+        self.entries = Arc::default();
         self.end = None;
         self.first = 0;
         self.parts.truncate(1);
@@ -95,7 +102,7 @@ impl Window {
         self.parts.get(place).cloned().unwrap_or_default()
     }
 
-    fn take(&mut self, first: u64, entries: Vec<Entry>, end: bool, asked: Instant) {
+    fn take(&mut self, first: u64, entries: Arc<Vec<Entry>>, end: bool, asked: Instant) {
         let behind = first + entries.len() as u64;
         if let Some(last) = entries.last()
             && !end
@@ -114,7 +121,7 @@ mod tests {
     use super::*;
     use forebay_client::message::namespace::Attr;
 
-    fn entries(range: std::ops::Range<u64>) -> Vec<Entry> {
+    fn entries(range: std::ops::Range<u64>) -> Arc<Vec<Entry>> {
         let attr = |file_id| Attr {
             file_id,
             version: 1,
@@ -130,7 +137,7 @@ mod tests {
             kind: 1,
             valid_for_ms: 0,
         };
-        range.map(|id| Entry { name: format!("{id:04}").into_bytes(), attr: attr(id) }).collect()
+        Arc::new(range.map(|id| Entry { name: format!("{id:04}").into_bytes(), attr: attr(id) }).collect())
     }
 
     #[test]
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn an_empty_directory_ends() {
         let mut window = Directory::new(FileId(1)).window.into_inner();
-        window.take(0, Vec::new(), false, Instant::now());
+        window.take(0, Arc::default(), false, Instant::now());
         assert!(window.holds(0));
     }
 }

@@ -3,22 +3,22 @@
 //! Invariants: an inode number is a `FileId`, a node id is one version of it (hard case 14); what the kernel is told to
 //! believe never outlives what the master allowed, counted from when the master was asked.
 
-use super::ahead::{Ahead, BATCH_FILES_MAX};
+use super::ahead::Ahead;
 use super::directory::{DOTS, Directory};
 use super::grants::Grants;
 use super::handles::Handles;
 use super::log_gate::LogGate;
+use super::names::Names;
 use super::node_table::{Node, NodeTable};
 use super::walk::Walks;
 use crate::errno::errno_of;
 use crate::handler::{Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
 use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, ROOT_NODE};
-use bytes::Bytes;
-use forebay_base::{ErrorKind, FileId, KindError, Version, limits};
+use forebay_base::{ErrorKind, KindError, limits};
 use forebay_client::message::cluster::Report;
 use forebay_client::message::namespace::Attr;
-use forebay_client::{Client, Grant, OpenFile};
-use std::sync::{Arc, PoisonError};
+use forebay_client::{Client, OpenFile};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the file system needs to know of the settings.
@@ -30,12 +30,13 @@ pub struct FilesystemOptions {
 
 /// Forebay behind a mount.
 pub struct Forebay {
-    client: Client,
+    pub(super) client: Client,
     options: FilesystemOptions,
-    nodes: NodeTable,
-    grants: Grants,
-    walks: Walks,
-    ahead: Ahead,
+    pub(super) nodes: NodeTable,
+    pub(super) names: Arc<Names>,
+    pub(super) grants: Grants,
+    pub(super) walks: Walks,
+    pub(super) ahead: Ahead,
     files: Handles<OpenNode>,
     directories: Handles<Directory>,
     capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
@@ -45,8 +46,8 @@ pub struct Forebay {
 struct OpenNode {
     node: u64,
     file: OpenFile,
-    /// Opened as one of many, in their directory's order.
-    in_walk: bool,
+    /// Opened as one of many, in their directory's order: as it was then.
+    walk: Option<Node>,
 }
 
 /// The one extended attribute there is, on files.
@@ -62,6 +63,7 @@ impl Forebay {
             client,
             options,
             nodes: NodeTable::new(),
+            names: Arc::new(Names::new(options.attr_timeout_max)),
             grants: Grants::default(),
             walks: Walks::default(),
             ahead: Ahead::default(),
@@ -70,6 +72,11 @@ impl Forebay {
             capacity: tokio::sync::Mutex::new(None),
             log_gate: LogGate::new(),
         }
+    }
+
+    /// Lookups that were answered from listings.
+    pub(crate) fn listed_lookups(&self) -> u64 {
+        self.names.found()
     }
 
     /// Open files, open directories, and nodes that the kernel knows.
@@ -82,7 +89,7 @@ impl Forebay {
         &self.client
     }
 
-    fn node(&self, id: u64) -> Result<Node, Errno> {
+    pub(super) fn node(&self, id: u64) -> Result<Node, Errno> {
         self.nodes.get(id).ok_or(Errno::STALE)
     }
 
@@ -101,7 +108,7 @@ impl Forebay {
     }
 
     /// The errno for a failure of `what` on a node; says in the log what a person should know.
-    fn failed(&self, what: &str, node: u64, error: &KindError) -> Errno {
+    pub(super) fn failed(&self, what: &str, node: u64, error: &KindError) -> Errno {
         let errno = errno_of(error.kind);
         if matches!(errno, Errno::IO | Errno::STALE)
             && let Some(left_out) = self.log_gate.pass()
@@ -115,71 +122,6 @@ impl Forebay {
             }
         }
         errno
-    }
-
-    /// The right to read a node: cached, or fetched together with those of the files that follow in a walk.
-    async fn grant(&self, id: u64, node: &Node, batch: usize) -> Result<Arc<Grant>, Errno> {
-        let believed = node.valid_until.is_none_or(|until| Instant::now() < until);
-        if believed && let Some(grant) = self.grants.get(id) {
-            return Ok(grant);
-        }
-        let mut wanted = vec![(id, node.file_id, node.version)];
-        if batch > 1 {
-            let followers = self.nodes.following(id, batch);
-            wanted
-                .extend(followers.into_iter().filter(|(other, ..)| *other != id && self.grants.get(*other).is_none()));
-        }
-        let files: Vec<(FileId, Version)> = wanted.iter().map(|(_, file, version)| (*file, *version)).collect();
-        let asked = Instant::now();
-        let granted = self.client.grants(&files).await.map_err(|error| self.failed("open", id, &error))?;
-        let mut own = Err(KindError::new(ErrorKind::Corrupt, "OpenRead: no answer for the file"));
-        for ((other, ..), result) in wanted.into_iter().zip(granted) {
-            match result {
-                Ok(grant) if self.nodes.refresh(other, grant.attr(), asked) => {
-                    let grant = Arc::new(grant);
-                    self.grants.put(other, grant.clone());
-                    if other == id {
-                        own = Ok(grant);
-                    }
-                }
-                Ok(grant) if other == id => {
-                    let message = format!("file {} has version {} now", grant.attr().file_id, grant.attr().version);
-                    own = Err(KindError::new(ErrorKind::Stale, message));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    if error.kind == ErrorKind::Stale {
-                        self.supersede(other);
-                    }
-                    if other == id {
-                        own = Err(error);
-                    }
-                }
-            }
-        }
-        own.map_err(|error| self.failed("open", id, &error))
-    }
-
-    /// Starts on the contents of the small files that follow in a walk.
-    fn fetch_ahead(&self, id: u64) {
-        let followers = self.nodes.following(id, BATCH_FILES_MAX).into_iter().filter(|(node, ..)| *node != id);
-        self.ahead.fetch(&self.client, followers.map(|(node, ..)| (node, self.grants.get(node))).collect());
-    }
-
-    /// A range of what was fetched ahead.
-    async fn taken_ahead(&self, id: u64, offset: u64, size: u32) -> Option<Bytes> {
-        let whole = self.ahead.get(id).await?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
-        let end = start.saturating_add(size as usize).min(whole.len());
-        if end == whole.len() {
-            self.ahead.read(id);
-        }
-        Some(whole.slice(start..end))
-    }
-
-    fn supersede(&self, id: u64) {
-        self.nodes.update(id, |node| node.superseded = true);
-        self.grants.remove(id);
     }
 
     async fn cached_text(&self, node: &Node) -> Result<Vec<u8>, KindError> {
@@ -218,10 +160,20 @@ impl Handler for Forebay {
         if name.len() > limits::NAME_BYTES_MAX {
             return Err(Errno::NAMETOOLONG);
         }
-        let directory = self.node(parent)?.file_id;
+        let directory = self.nodes.with(parent, |parent| parent.file_id).ok_or(Errno::STALE)?;
+        if let Some((attr, asked)) = self.names.find(directory, name)
+            && !self.nodes.contradicts(&attr, asked)
+        {
+            return Ok(self.entry(parent, name, &attr, asked));
+        }
         let asked = Instant::now();
         match self.client.lookup(directory, name).await {
-            Ok(attr) => Ok(self.entry(parent, name, &attr, asked)),
+            Ok(attr) => {
+                if let Some(after) = self.names.missed(directory, name, attr.valid_for_ms) {
+                    self.list_ahead(directory, after);
+                }
+                Ok(self.entry(parent, name, &attr, asked))
+            }
             Err(error) => {
                 let what = format!("lookup of {} in it", String::from_utf8_lossy(name));
                 Err(self.failed(&what, parent, &error))
@@ -231,9 +183,6 @@ impl Handler for Forebay {
 
     fn forget(&self, node: u64, lookups: u64) {
         self.nodes.forget(node, lookups);
-        if self.nodes.with(node, |_| ()).is_none() {
-            self.grants.remove(node);
-        }
     }
 
     async fn get_attr(&self, id: u64) -> Result<(NodeAttr, Duration), Errno> {
@@ -250,7 +199,7 @@ impl Handler for Forebay {
                 Ok((super::node_table::node_attr(&attr), self.valid_for(until)))
             }
             Ok(_) => {
-                self.grants.remove(id);
+                self.supersede(id, &node);
                 own(&node)
             }
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Stale) && node.opens > 0 => own(&node),
@@ -270,11 +219,13 @@ impl Handler for Forebay {
         if node.superseded {
             return Err(Errno::STALE);
         }
-        let batch = self.walks.opened(id, node.next);
+        let next = self.following(&node, 1).first().map(|(file, _)| *file);
+        let batch = self.walks.opened(node.file_id, next);
         let grant = self.grant(id, &node, batch).await?;
         let file = self.client.open_granted(grant);
         self.nodes.update(id, |node| node.opens += 1);
-        let handle = self.files.insert(OpenNode { node: id, file, in_walk: batch > 1 });
+        let walk = (batch > 1).then_some(node);
+        let handle = self.files.insert(OpenNode { node: id, file, walk });
         // The content of a node never changes, so its pages may always stay.
         let mut bits = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
         if flags & libc::O_DIRECT as u32 != 0 {
@@ -285,20 +236,22 @@ impl Handler for Forebay {
 
     async fn read(&self, id: u64, handle: u64, offset: u64, size: u32) -> Result<Content, Errno> {
         let open = self.files.get(handle).ok_or(Errno::BADF)?;
-        if open.in_walk {
+        if let Some(node) = &open.walk {
             // Only a read shows that the kernel does not hold the files of this walk already.
             if offset == 0 {
-                self.fetch_ahead(id);
+                self.fetch_ahead(node);
             }
-            if let Some(bytes) = self.taken_ahead(id, offset, size).await {
+            if let Some(bytes) = self.taken_ahead((node.file_id, node.version), offset, size).await {
                 return Ok(Content::Memory(bytes));
             }
         }
         match open.file.read(offset, size).await {
             Ok(bytes) => Ok(Content::Memory(bytes.into_bytes())),
             Err(error) => {
-                if error.kind == ErrorKind::Stale {
-                    self.supersede(id);
+                if error.kind == ErrorKind::Stale
+                    && let Some(node) = self.nodes.get(id)
+                {
+                    self.supersede(id, &node);
                 }
                 Err(self.failed("read", id, &error))
             }
@@ -335,9 +288,7 @@ impl Handler for Forebay {
                 buffer.push(name, &dot, at);
             }
         }
-        let tail = || directory.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let first = at - DOTS;
-        let mut previous = Some(*tail()).filter(|(offset, _)| *offset == at).map(|(_, node)| node);
         let fill = |slice: super::directory::Slice<'_>| {
             for listed in slice.entries {
                 if !buffer.fits(&listed.name) {
@@ -347,20 +298,14 @@ impl Handler for Forebay {
                 if buffer.plus() {
                     let entry = self.entry(id, &listed.name, &listed.attr, slice.asked);
                     buffer.push(&listed.name, &entry, at);
-                    if let Some(previous) = previous {
-                        self.nodes.update(previous, |node| node.next = entry.node);
-                    }
-                    previous = Some(entry.node);
                 } else {
                     let attr = super::node_table::node_attr(&listed.attr);
                     buffer.push(&listed.name, &Entry { node: 0, attr, valid: Duration::ZERO }, at);
                 }
             }
-            if let Some(node) = previous {
-                *tail() = (at, node);
-            }
         };
-        directory.read(&self.client, first, offset == 0, fill).await.map_err(|error| self.failed("listing", id, &error))
+        let read = directory.read(&self.client, &self.names, first, offset == 0, fill);
+        read.await.map_err(|error| self.failed("listing", id, &error))
     }
 
     fn release_dir(&self, handle: u64) {

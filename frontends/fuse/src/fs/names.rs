@@ -92,6 +92,16 @@ impl Listed {
         self.parts.range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(name))).next_back().map(|(_, part)| part)
     }
 
+    /// The parts that share names with those from behind `after` to `last`, or to the directory's end.
+    fn overlapping(&self, after: &[u8], last: Option<&Entry>) -> Vec<Box<[u8]>> {
+        let behind = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.name.as_slice()));
+        let mut found: Vec<Box<[u8]>> =
+            self.parts.range::<[u8], _>((Bound::Included(after), behind)).map(|(after, _)| after.clone()).collect();
+        let before = self.parts.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(after))).next_back();
+        found.extend(before.filter(|(_, part)| part.reaches_behind(after)).map(|(before, _)| before.clone()));
+        found
+    }
+
     /// A part goes; whether it was worth asking for decides when the next one is asked for.
     fn judge(&mut self, part: &Part) {
         let useful = part.hits >= MISSES || part.is_worn_out();
@@ -100,6 +110,13 @@ impl Listed {
 }
 
 impl State {
+    fn listed(&mut self, directory: FileId) -> &mut Listed {
+        if !self.directories.contains_key(&directory) && self.directories.len() >= DIRECTORIES_MAX {
+            self.directories.retain(|_, listed| !listed.parts.is_empty() || listed.is_asking);
+        }
+        self.directories.entry(directory).or_default()
+    }
+
     fn remove(&mut self, directory: FileId, after: &[u8]) {
         if let Some(listed) = self.directories.get_mut(&directory)
             && let Some(part) = listed.parts.remove(after)
@@ -168,14 +185,13 @@ impl Names {
             return None;
         }
         let mut state = self.state();
-        if !state.directories.contains_key(&directory) && state.directories.len() >= DIRECTORIES_MAX {
-            state.directories.retain(|_, listed| !listed.parts.is_empty() || listed.is_asking);
-        }
-        let listed = state.directories.entry(directory).or_default();
+        let listed = state.listed(directory);
         listed.misses += 1;
         // Somebody went through a part and comes out at its end.
         let goes_on = match listed.around(name) {
-            Some(part) if !part.reaches_behind(name) && part.is_worn_out() => part.entries.last().map(|last| &last.name),
+            Some(part) if !part.reaches_behind(name) && part.is_worn_out() => {
+                part.entries.last().map(|last| &last.name)
+            }
             _ => None,
         };
         if listed.is_asking || (goes_on.is_none() && listed.misses < listed.misses_wanted) {
@@ -197,29 +213,16 @@ impl Names {
     /// Takes in what the master listed behind `after`.
     pub(super) fn put(&self, directory: FileId, after: &[u8], entries: Arc<Vec<Entry>>, end: bool, asked: Instant) {
         let mut state = self.state();
+        let state = &mut *state;
+        if let Some(listed) = state.directories.get_mut(&directory) {
+            listed.is_asking = false;
+        }
         let worth = asked > state.not_before && entries.iter().any(|entry| entry.attr.valid_for_ms >= VALID_MS_MIN);
-        let in_order = entries.is_sorted_by(|a, b| a.name < b.name) && entries.first().is_none_or(|first| *first.name > *after);
-        let listed = state.directories.entry(directory).or_default();
-        listed.is_asking = false;
-        if !worth || !in_order {
+        let in_order = entries.is_sorted_by(|a, b| a.name < b.name);
+        if !worth || !in_order || entries.first().is_some_and(|first| first.name.as_slice() <= after) {
             return;
         }
-        let last = if end { None } else { entries.last().map(|last| last.name.clone()) };
-        let before = listed.around(after).is_some_and(|part| part.reaches_behind(after));
-        let first = if before { Bound::Unbounded } else { Bound::Included(after) };
-        let mut overlapping: Vec<Box<[u8]>> = match &last {
-            Some(last) => listed.parts.range::<[u8], _>((Bound::Included(after), Bound::Excluded(last.as_slice()))),
-            None => listed.parts.range::<[u8], _>((Bound::Included(after), Bound::Unbounded)),
-        }
-        .map(|(after, _)| after.clone())
-        .collect();
-        if first == Bound::Unbounded
-            && let Some((before, _)) =
-                listed.parts.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(after))).next_back()
-        {
-            overlapping.push(before.clone());
-        }
-        for after in overlapping {
+        for after in state.listed(directory).overlapping(after, entries.last().filter(|_| !end)) {
             state.remove(directory, &after);
         }
         let serial = state.next_serial;
@@ -227,7 +230,7 @@ impl Names {
         state.entries += entries.len();
         state.order.push_back((directory, serial));
         let part = Part { serial, entries, end, asked, hits: 0 };
-        state.directories.entry(directory).or_default().parts.insert(after.into(), part);
+        state.listed(directory).parts.insert(after.into(), part);
         while (state.entries > ENTRIES_MAX || state.order.len() > ENTRIES_MAX) && state.remove_oldest() {}
     }
 

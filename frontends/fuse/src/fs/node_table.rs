@@ -24,8 +24,8 @@ pub struct Node {
     pub parent: u64,
     /// Its last name, for people.
     pub name: Box<[u8]>,
-    /// The node behind it in its directory's order, as last listed; 0 if unknown.
-    pub next: u64,
+    /// When the master was asked for what is known of it.
+    pub asked: Instant,
     /// Until when the attributes may be believed; none means for ever.
     pub valid_until: Option<Instant>,
     /// A newer version of the file is known.
@@ -100,7 +100,7 @@ impl NodeTable {
             attr,
             parent: ROOT_NODE,
             name: Box::default(),
-            next: 0,
+            asked: Instant::now(),
             valid_until: Some(Instant::now()),
             superseded: false,
             opens: 0,
@@ -115,27 +115,32 @@ impl NodeTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node of what the master just said, counted as looked up once. Another version than the live one gets a
-    /// node of its own, and the old node is superseded.
+    /// The node of what the master said when asked at `asked`, counted as looked up once. Another version than the live
+    /// one gets a node of its own, and the older of the two is superseded.
     pub fn look_up(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> u64 {
         let (file_id, version) = (FileId(attr.file_id), Version(attr.version));
         let mut state = self.state();
         let state = &mut *state;
+        let mut is_old = false;
         if let Some(id) = state.live.get(&file_id)
             && let Some(node) = state.nodes.get_mut(id)
         {
             if node.version == version {
                 node.lookups += 1;
-                // The master's word counts, whatever a worker or an earlier answer said.
-                node.superseded = false;
-                node.attr = node_attr(attr);
-                node.valid_until = valid_until(attr, asked);
+                if asked >= node.asked {
+                    // The master's word counts, whatever a worker or an earlier answer said.
+                    node.superseded = false;
+                    node.attr = node_attr(attr);
+                    node.valid_until = valid_until(attr, asked);
+                    node.asked = asked;
+                }
                 if *id != ROOT_NODE && (node.parent != parent || *node.name != *name) {
                     (node.parent, node.name) = (parent, name.into());
                 }
                 return *id;
             }
-            node.superseded = true;
+            is_old = asked < node.asked;
+            node.superseded |= !is_old;
         }
         let id = state.next_id;
         state.next_id += 1;
@@ -145,14 +150,16 @@ impl NodeTable {
             attr: node_attr(attr),
             parent,
             name: name.into(),
-            next: 0,
+            asked,
             valid_until: valid_until(attr, asked),
-            superseded: false,
+            superseded: is_old,
             opens: 0,
             lookups: 1,
         };
         state.nodes.insert(id, node);
-        state.live.insert(file_id, id);
+        if !is_old {
+            state.live.insert(file_id, id);
+        }
         id
     }
 
@@ -199,27 +206,29 @@ impl NodeTable {
         }
         node.attr = node_attr(attr);
         node.valid_until = valid_until(attr, asked);
+        node.asked = node.asked.max(asked);
         true
     }
 
-    /// Nodes of files behind this one in its directory's order, itself first.
-    #[must_use]
-    pub fn following(&self, id: u64, count: usize) -> Vec<(u64, FileId, Version)> {
-        let state = self.state();
-        let mut found = Vec::with_capacity(count);
-        let mut next = id;
-        // Directories between files are stepped over, but not without end.
-        for _ in 0..count * 2 {
-            let Some(node) = state.nodes.get(&next) else { break };
-            if node.version.0 != 0 && !node.superseded {
-                found.push((next, node.file_id, node.version));
-            }
-            next = node.next;
-            if found.len() == count || next == 0 || next == id {
-                break;
-            }
+    /// Somebody said just now that the node's version is not live any more.
+    pub(super) fn supersede(&self, id: u64) {
+        if let Some(node) = self.state().nodes.get_mut(&id) {
+            node.superseded = true;
+            node.asked = Instant::now();
         }
-        found
+    }
+
+    /// The live node of a file, if it is of this version.
+    pub(super) fn live(&self, file: FileId, version: Version) -> Option<u64> {
+        let state = self.state();
+        state.live.get(&file).copied().filter(|id| state.nodes.get(id).is_some_and(|node| node.version == version))
+    }
+
+    /// Whether something newer is known of a file than what the master said when asked at `asked`.
+    pub(super) fn contradicts(&self, attr: &Attr, asked: Instant) -> bool {
+        let state = self.state();
+        let live = state.live.get(&FileId(attr.file_id)).and_then(|id| state.nodes.get(id));
+        live.is_some_and(|node| asked < node.asked && (node.superseded || node.version != Version(attr.version)))
     }
 
     /// The path by which a node was last seen, for people.
@@ -296,16 +305,22 @@ mod tests {
     }
 
     #[test]
-    fn followers_are_the_live_files_behind_a_node() {
+    fn an_answer_that_comes_late_does_not_make_an_old_version_live() {
         let table = NodeTable::new();
-        let now = Instant::now();
-        let ids: Vec<u64> = (10..16).map(|file| table.look_up(1, b"f", &attr(file, 1), now)).collect();
-        for pair in ids.windows(2) {
-            table.update(pair[0], |node| node.next = pair[1]);
-        }
-        table.look_up(1, b"f", &attr(12, 2), now);
-        let files: Vec<u64> = table.following(ids[0], 4).iter().map(|(_, file, _)| file.0).collect();
-        assert_eq!(files, [10, 11, 13, 14]);
+        let early = Instant::now();
+        let late = early + Duration::from_millis(5);
+        let new = table.look_up(1, b"f", &attr(9, 2), late);
+        assert!(table.contradicts(&attr(9, 1), early) && !table.contradicts(&attr(9, 2), early));
+        assert!(!table.contradicts(&attr(9, 3), late));
+        let old = table.look_up(1, b"f", &attr(9, 1), early);
+        assert_ne!(old, new);
+        assert!(table.get(old).unwrap().superseded && !table.get(new).unwrap().superseded);
+        assert_eq!((table.live(FileId(9), Version(2)), table.live(FileId(9), Version(1))), (Some(new), None));
+        table.supersede(new);
+        assert_eq!(table.look_up(1, b"f", &attr(9, 2), early), new);
+        assert!(table.get(new).unwrap().superseded);
+        table.look_up(1, b"f", &attr(9, 2), Instant::now() + Duration::from_secs(1));
+        assert!(!table.get(new).unwrap().superseded);
     }
 
     #[test]
