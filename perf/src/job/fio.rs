@@ -41,7 +41,9 @@ pub(crate) fn measure(
     let output = Command::new("fio").args(&arguments).output().context("fio does not run: install it")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!("fio: {} {}", text.trim(), String::from_utf8_lossy(&output.stderr).trim());
+        // Its report says nothing then.
+        let said = text.split('{').next().unwrap_or_default();
+        bail!("fio: {} {}", said.trim(), String::from_utf8_lossy(&output.stderr).trim());
     }
     let start = text.find('{').context("fio prints JSON")?;
     let mut sample = parse(&text[start..])?;

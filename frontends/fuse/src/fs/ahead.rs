@@ -1,7 +1,7 @@
 //! Contents of small files that a walk will open next, fetched together. Shared by the session's threads.
 //!
 //! Invariants: a version's content never changes, so what is held is right for as long as it is held; at most
-//! `BATCHES_MAX` batches of `BATCH_BYTES_MAX` are held, the oldest go first; nobody waits long for a batch, because its
+//! `BATCHES_MAX` batches of `BATCH_BYTES_MAX` are held, the oldest go first, each until all of it was read; nobody waits long for a batch, because its
 //! reader can always ask for the file itself.
 
 use super::names::Content;
@@ -10,7 +10,7 @@ use forebay_client::{Client, Grant};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Files in a batch.
@@ -20,6 +20,10 @@ const BATCH_BYTES_MAX: u64 = 2 << 20;
 /// Larger files are worth a request of their own.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 const BATCHES_MAX: usize = 8;
+/// With those that were read, of which only the names are left.
+const BATCHES_KNOWN_MAX: usize = 32;
+/// What was read this lately is not fetched again for a thread of the same walk that lags behind.
+const READ_LATELY: Duration = Duration::from_secs(1);
 /// Longest wait for a batch that is under way.
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -42,13 +46,21 @@ struct State {
 struct Place {
     serial: u64,
     index: usize,
+    read: Option<Instant>,
+}
+
+impl Place {
+    fn covers(&self) -> bool {
+        self.read.is_none_or(|when| when.elapsed() < READ_LATELY)
+    }
 }
 
 struct Batch {
     serial: u64,
     contents: Vec<Content>,
     unread: usize,
-    arrival: Arrival,
+    /// None once all was read.
+    arrival: Option<Arrival>,
 }
 
 impl Ahead {
@@ -62,7 +74,7 @@ impl Ahead {
             let state = self.state();
             let place = *state.by_content.get(&wanted)?;
             let batch = state.batches.iter().find(|batch| batch.serial == place.serial)?;
-            (batch.arrival.clone(), place.index)
+            (batch.arrival.clone()?, place.index)
         };
         let content = |files: &Option<Vec<Option<Bytes>>>| files.as_ref()?.get(index).cloned().flatten();
         if arrival.borrow().is_some() {
@@ -75,11 +87,12 @@ impl Ahead {
     /// A content was read to its end: the kernel has it now.
     pub(super) fn read(&self, wanted: Content) {
         let mut state = self.state();
-        let Some(place) = state.by_content.remove(&wanted) else { return };
-        if let Some(at) = state.batches.iter().position(|batch| batch.serial == place.serial) {
-            state.batches[at].unread -= 1;
-            if state.batches[at].unread == 0 {
-                state.batches.remove(at);
+        let Some(place) = state.by_content.get_mut(&wanted) else { return };
+        let (serial, again) = (place.serial, place.read.replace(Instant::now()).is_some());
+        if !again && let Some(batch) = state.batches.iter_mut().find(|batch| batch.serial == serial) {
+            batch.unread -= 1;
+            if batch.unread == 0 {
+                batch.arrival = None;
             }
         }
     }
@@ -89,11 +102,12 @@ impl Ahead {
     pub(super) fn fetch(&self, client: &Client, followers: Vec<(Content, Option<Arc<Grant>>)>) {
         let (sender, grants) = {
             let mut state = self.state();
-            let held = followers.iter().take_while(|(content, _)| state.by_content.contains_key(content)).count();
+            let covered = |(content, _): &(Content, _)| state.by_content.get(content).is_some_and(Place::covers);
+            let held = followers.iter().take_while(|follower| covered(follower)).count();
             if held > 0 && held >= followers.len().min(state.batch_length()) / 2 {
                 return;
             }
-            let chosen = choose(followers.into_iter().skip(held));
+            let chosen = choose(followers.into_iter().filter(|follower| !covered(follower)));
             if chosen.len() < 2 {
                 return;
             }
@@ -118,7 +132,8 @@ impl State {
     }
 
     fn add(&mut self, contents: Vec<Content>, arrival: Arrival) {
-        if self.batches.len() == BATCHES_MAX
+        let held = |batches: &VecDeque<Batch>| batches.iter().filter(|batch| batch.arrival.is_some()).count();
+        while (self.batches.len() == BATCHES_KNOWN_MAX || held(&self.batches) >= BATCHES_MAX)
             && let Some(oldest) = self.batches.pop_front()
         {
             for content in oldest.contents {
@@ -130,9 +145,9 @@ impl State {
         let serial = self.next_serial;
         self.next_serial += 1;
         for (index, content) in contents.iter().enumerate() {
-            self.by_content.insert(*content, Place { serial, index });
+            self.by_content.insert(*content, Place { serial, index, read: None });
         }
-        self.batches.push_back(Batch { serial, unread: contents.len(), contents, arrival });
+        self.batches.push_back(Batch { serial, unread: contents.len(), contents, arrival: Some(arrival) });
     }
 }
 
@@ -186,14 +201,24 @@ mod tests {
         assert_eq!(ahead.get(file(5)).await.as_deref(), Some(&b"five"[..]));
         assert_eq!((ahead.get(file(6)).await, ahead.get(file(8)).await), (None, None));
         [5, 5, 6, 9].into_iter().for_each(|id| ahead.read(file(id)));
-        assert_eq!(ahead.get(file(5)).await, None);
-        assert_eq!(ahead.held(), (1, 1));
+        assert_eq!(ahead.get(file(5)).await.as_deref(), Some(&b"five"[..]));
+        assert!(ahead.state().batches[0].arrival.is_some());
         ahead.read(file(7));
-        assert_eq!(ahead.held(), (0, 0));
+        assert!(ahead.state().batches[0].arrival.is_none());
+        assert_eq!((ahead.get(file(5)).await, ahead.state().by_content[&file(5)].covers()), (None, true));
         for node in 100..120 {
             ahead.state().add(vec![file(node)], arrived(vec![Some(Bytes::from_static(b"x"))]));
         }
         assert_eq!(ahead.held(), (BATCHES_MAX, BATCHES_MAX));
+        for node in 200..300 {
+            ahead.state().add(vec![file(node)], arrived(vec![Some(Bytes::from_static(b"x"))]));
+            ahead.read(file(node));
+        }
+        assert_eq!(ahead.held(), (BATCHES_KNOWN_MAX, BATCHES_KNOWN_MAX));
+        for node in 100..120 {
+            ahead.state().add(vec![file(node)], arrived(vec![Some(Bytes::from_static(b"x"))]));
+        }
+        assert!(ahead.held().0 <= BATCHES_KNOWN_MAX);
         assert!(ahead.get(file(111)).await.is_none() && ahead.get(file(112)).await.is_some());
     }
 

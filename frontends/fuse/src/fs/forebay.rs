@@ -10,7 +10,7 @@ use super::handles::Handles;
 use super::log_gate::LogGate;
 use super::names::Names;
 use super::node_table::{Node, NodeTable};
-use super::walk::Walks;
+use super::walk::{WINDOW, Walks};
 use crate::errno::errno_of;
 use crate::handler::{Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
 use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, ROOT_NODE};
@@ -219,8 +219,8 @@ impl Handler for Forebay {
         if node.superseded {
             return Err(Errno::STALE);
         }
-        let next = self.following(&node, 1).first().map(|(file, _)| *file);
-        let batch = self.walks.opened(node.file_id, next);
+        let followers = self.following(&node, WINDOW).into_iter();
+        let batch = self.walks.opened(node.file_id, followers.map(|(file, _)| file));
         let grant = self.grant(id, &node, batch).await?;
         let file = self.client.open_granted(grant);
         self.nodes.update(id, |node| node.opens += 1);
