@@ -45,6 +45,16 @@ impl DataSet {
         format!("middle/m{index}.bin")
     }
 
+    /// Files of all sizes.
+    pub(crate) fn files(&self) -> u64 {
+        (1 + MIDDLE_FILES + self.small_files) as u64
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.large_bytes() + (MIDDLE_FILES * MIDDLE_BYTES + self.small_files * SMALL_BYTES) as u64
+    }
+
     pub(crate) fn large_bytes(&self) -> u64 {
         (self.large_mib as u64) << 20
     }

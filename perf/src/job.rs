@@ -3,6 +3,7 @@
 
 mod files;
 mod fio;
+mod load;
 mod restart;
 mod wire;
 
@@ -45,6 +46,8 @@ pub(crate) enum Kind {
     List,
     /// Reads the large file once from its start to its end.
     Large,
+    /// Copies everything from the store to the rig's own disk, by the rig's own command.
+    Load,
     /// 60 % stat, 20 % open and close, 10 % listings, 10 % names that do not exist.
     Mix { operations: usize, threads: usize },
     /// A protocol over loopback TCP: so many bytes a call, one call at a time on each connection.
@@ -175,6 +178,7 @@ pub(crate) fn plan(quick: bool, files: usize) -> Vec<Job> {
         job("killed cache to first right read", "restart", Unit::Milliseconds, Warm, Kind::Restart),
         job("one large file, cold", "cold first read", Unit::MegabytesPerSecond, Cold, Kind::Large),
         small(files.min(1_000), 4, false, Cold),
+        job("everything loaded, cold", "cold first read", Unit::MegabytesPerSecond, Cold, Kind::Load),
     ]);
     jobs
 }
@@ -185,6 +189,7 @@ impl Job {
         match self.kind {
             Kind::Wire { .. } => rig.wire().is_some(),
             Kind::Restart => rig.store_read_bytes().is_some(),
+            Kind::Load => rig.loads(),
             Kind::Large | Kind::Small { .. } if self.state == State::Cold => {
                 rig.folder().is_some() || rig.store().is_some()
             }
@@ -197,6 +202,9 @@ impl Job {
         if let Kind::Wire { bytes, connections } = self.kind {
             let target = rig.wire().context("a rig that speaks a protocol")?;
             return bench.runtime.block_on(wire::measure(&target, bytes, connections, bench.seconds));
+        }
+        if let Kind::Load = self.kind {
+            return load::measure(rig, bench);
         }
         if let Kind::Restart = self.kind {
             return restart::measure(rig, bench);
@@ -216,7 +224,7 @@ impl Job {
             Kind::List => files::list(&folder),
             Kind::Large => files::large(&folder, bench.data.large_bytes()),
             Kind::Mix { operations, threads } => files::mix(&folder, &bench.data, *operations, *threads),
-            Kind::Wire { .. } | Kind::Restart => unreachable!("answered above"),
+            Kind::Wire { .. } | Kind::Load | Kind::Restart => unreachable!("answered above"),
         }
     }
 }

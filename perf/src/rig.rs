@@ -60,6 +60,17 @@ pub(crate) trait Rig {
     /// Empties its cache, as far as the rig can; the mount serves afterwards.
     fn empty(&mut self) -> Result<()>;
 
+    /// Copies everything from the store to where the rig keeps it, by its own means; the command that did. `None` where
+    /// there is no such thing.
+    fn load(&mut self) -> Option<Result<String>> {
+        None
+    }
+
+    /// Whether `load` can be asked for.
+    fn loads(&self) -> bool {
+        false
+    }
+
     /// Kills the process that holds the cache and starts it again. `None` where there is no such thing; else bytes read
     /// from the store since that start can be asked for.
     fn restart_cache(&mut self) -> Option<Result<()>> {

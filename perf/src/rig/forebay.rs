@@ -134,6 +134,15 @@ impl Rig for Forebay {
         }
     }
 
+    fn loads(&self) -> bool {
+        true
+    }
+
+    fn load(&mut self) -> Option<Result<String>> {
+        let command = ["fs", "load", "-R", "/data"].map(String::from);
+        Some(self.cli(&command).map(|_| format!("forebay {}", command.join(" "))))
+    }
+
     fn restart_cache(&mut self) -> Option<Result<()>> {
         let restarted = || -> Result<()> {
             let pid = self.pid("worker").context("the worker runs")?;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Where `rclone copy` puts what it copies.
+const COPY: &str = "copy";
 const MOUNTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Which program.
@@ -80,8 +82,24 @@ impl FusePeer {
         let password = self.dir.join("password");
         std::fs::write(&password, format!("{ACCESS_KEY}:{SECRET_KEY}\n"))?;
         std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600))?;
+        let mut process = Process::start(self.peer.name(), &mut self.command(&self.arguments()), &self.dir.join("log"));
+        let (mountpoint, until) = (self.dir.join("mnt"), Instant::now() + MOUNTED_WITHIN);
+        while !crate::rig::is_mounted(&mountpoint) {
+            if let Some(status) = process.ended() {
+                bail!("{} ended with {status}: {}", self.peer.name(), process.log_tail(5));
+            }
+            if Instant::now() > until {
+                bail!("{} has not mounted within {MOUNTED_WITHIN:?}: {}", self.peer.name(), process.log_tail(5));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(self.peer.name());
-        command.args(self.arguments());
+        command.args(arguments);
         // What is meant for other clouds would be taken for this server.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(variable);
@@ -97,19 +115,7 @@ impl FusePeer {
             ];
             command.envs(settings.map(|(name, value)| (format!("RCLONE_S3_{name}"), value.to_string())));
         }
-        let mut process = Process::start(self.peer.name(), &mut command, &self.dir.join("log"));
-        let (mountpoint, until) = (self.dir.join("mnt"), Instant::now() + MOUNTED_WITHIN);
-        while !crate::rig::is_mounted(&mountpoint) {
-            if let Some(status) = process.ended() {
-                bail!("{} ended with {status}: {}", self.peer.name(), process.log_tail(5));
-            }
-            if Instant::now() > until {
-                bail!("{} has not mounted within {MOUNTED_WITHIN:?}: {}", self.peer.name(), process.log_tail(5));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.process = Some(process);
-        Ok(())
+        command
     }
 
     fn end(&mut self) {
@@ -146,8 +152,28 @@ impl Rig for FusePeer {
         Some(self.dir.join("mnt"))
     }
 
+    fn loads(&self) -> bool {
+        self.peer == Peer::Rclone
+    }
+
+    fn load(&mut self) -> Option<Result<String>> {
+        self.loads().then(|| {
+            let words = ["copy", "--config", "/dev/null", "--transfers", "32", "--checkers", "32", "--fast-list"];
+            let mut words: Vec<String> = words.map(String::from).to_vec();
+            words.extend([format!(":s3:{}", self.bucket), self.dir.join(COPY).display().to_string()]);
+            let output = self.command(&words).output()?;
+            if !output.status.success() {
+                bail!("rclone copy: {}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+            Ok(format!("rclone {}", words.join(" ")))
+        })
+    }
+
     fn empty(&mut self) -> Result<()> {
         self.end();
+        if self.dir.join(COPY).exists() {
+            std::fs::remove_dir_all(self.dir.join(COPY))?;
+        }
         std::fs::remove_dir_all(self.dir.join("cache"))?;
         self.begin()
     }
