@@ -81,7 +81,7 @@ fn frames(criterion: &mut Criterion) {
 
 fn listings(criterion: &mut Criterion) {
     let entries = (0..1000).map(|number| Entry { name: format!("f{number:07}.bin").into_bytes(), attr: attr(number) });
-    let reply = ReadDirReply { entries: entries.collect(), end: true, names_seen: 0 };
+    let reply = ReadDirReply { entries: entries.collect(), end: true, names_seen: 0, since_us: 0 };
     let bytes = reply.to_bytes();
     let mut group = criterion.benchmark_group("listing of 1,000 names");
     group.throughput(Throughput::Elements(1000));

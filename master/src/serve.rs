@@ -31,7 +31,7 @@ use forebay_ufs::StoreLimits;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -264,6 +264,7 @@ fn assemble(
         freshness: Freshness::default(),
         flights: Flights::default(),
         policies: Arc::new(Policies::new(Arc::clone(&cores), Arc::clone(journal))),
+        started: Instant::now(),
     });
     let jobs = Arc::new(Jobs::new(Arc::clone(&tree), Arc::clone(journal), Arc::clone(&members), Arc::clone(&links)));
     Arc::new(MasterService {

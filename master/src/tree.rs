@@ -94,6 +94,8 @@ pub(crate) struct Tree {
     pub(crate) freshness: Freshness,
     pub(crate) flights: Flights,
     pub(crate) policies: Arc<Policies>,
+    /// The zero of its clock.
+    pub(crate) started: Instant,
 }
 
 /// An inode with its id.

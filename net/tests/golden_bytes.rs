@@ -221,8 +221,13 @@ fn bodies() -> Vec<Body> {
         both(Lookup { parent: 1, name: b"name\xff".to_vec() }, attr()),
         both(GetAttr { file_ids: vec![1, 2] }, GetAttrReply { attrs: attr_results }),
         both(
-            ReadDir { directory: 1, after: b"a".to_vec(), entries_max: 4096, waited_ms: 8000, known_only: false },
-            ReadDirReply { entries: vec![Entry { name: b"b".to_vec(), attr: attr() }], end: true, names_seen: 5000 },
+            ReadDir { directory: 1, after: b"a".to_vec(), entries_max: 4096, since_us: 8000, known_only: false },
+            ReadDirReply {
+                entries: vec![Entry { name: b"b".to_vec(), attr: attr() }],
+                end: true,
+                names_seen: 5000,
+                since_us: 7,
+            },
         ),
         both(OpenRead { files: vec![(8, 9), (10, 0)] }, OpenReadReply { files: vec![opened, failed] }),
         both(Resolve { path: b"/data/x".to_vec() }, attr()),

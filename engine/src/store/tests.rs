@@ -115,9 +115,15 @@ fn assert_within_capacity(store: &Store, disks: &[FaultyDisk]) {
 /// What is used is what is said to be used; to be asked when nothing is in flight.
 fn assert_accounted(store: &Store, disks: &[FaultyDisk]) {
     assert_within_capacity(store, disks);
-    for (disk, usage) in disks.iter().zip(&store.usage()[1..]) {
+    for ((disk, directory), usage) in disks.iter().zip(&store.directories).zip(&store.usage()[1..]) {
+        let tables = directory.tables.borrow();
         // The superblock is in the reserve of the limit.
-        assert!(disk.allocated_bytes() <= usage.used_bytes + 4096, "{} on the disk, {usage:?}", disk.allocated_bytes());
+        assert!(
+            disk.allocated_bytes() <= tables.used_bytes() + 4096,
+            "{} on the disk, {usage:?}",
+            disk.allocated_bytes()
+        );
+        assert_eq!(usage.used_bytes, tables.used_bytes() - tables.spare_bytes());
     }
 }
 

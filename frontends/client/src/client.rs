@@ -152,10 +152,9 @@ impl Client {
     /// come from the store first, as long as it goes on.
     pub async fn read_dir(&self, directory: FileId, after: &[u8], entries_max: u32) -> Result<ReadDirReply, KindError> {
         let entries_max = entries_max.clamp(1, limits::LISTING_ENTRIES_MAX);
-        let (asked, mut seen) = (Instant::now(), 0);
+        let (mut since_us, mut seen) = (0, 0);
         loop {
-            let waited_ms = asked.elapsed().as_millis() as u64;
-            let request = ReadDir { waited_ms, ..ReadDir::part(directory.0, after, entries_max) };
+            let request = ReadDir { since_us, ..ReadDir::part(directory.0, after, entries_max) };
             let reply = self.master(&request).await?;
             if reply.names_seen == 0 {
                 return Ok(reply);
@@ -165,7 +164,7 @@ impl Client {
                 return Err(KindError::new(ErrorKind::Unavailable, message));
             }
             tracing::debug!(%directory, names_seen = reply.names_seen, "the directory is still being read from its store");
-            seen = reply.names_seen;
+            (since_us, seen) = (reply.since_us, reply.names_seen);
         }
     }
 

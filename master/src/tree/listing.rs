@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 /// A listing that was fresh when it began goes on in parts for this long.
 const LISTING_SESSION: Duration = Duration::from_secs(60);
-/// The longest wait that is believed.
-const WAITED_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Tree {
     /// A part of a directory.
     pub(crate) async fn read_dir(self: &Arc<Self>, request: &ReadDir) -> Result<ReadDirReply, KindError> {
         let (directory, after) = (FileId(request.directory), &request.after);
         let entries_max = request.entries_max.clamp(1, limits::LISTING_ENTRIES_MAX) as usize;
-        let waited = Duration::from_millis(request.waited_ms);
-        let asked = Instant::now();
-        // What was listed since the caller asked first is as fresh as it may expect.
-        let asked = asked.checked_sub(waited.min(WAITED_MAX)).unwrap_or(asked);
+        let now = Instant::now();
+        // What was listed since the caller asked first is as fresh as it may expect. A master that was started since has
+        // listed nothing before it.
+        let asked = match request.since_us {
+            0 => now,
+            since_us => self.started.checked_add(Duration::from_micros(since_us)).map_or(now, |asked| asked.min(now)),
+        };
+        let since_us = asked.duration_since(self.started).as_micros() as u64;
         let mut short = false;
         for look in 0..=LOOKS {
             let found = self.directory(directory).await?;
@@ -38,7 +40,7 @@ impl Tree {
                 break;
             }
             if request.known_only {
-                return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen: 0 });
+                return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen: 0, since_us: 0 });
             }
             match self.check_listing(&mount, &found).await? {
                 Checked::At(_) => {}
@@ -47,7 +49,8 @@ impl Tree {
                     break;
                 }
                 Checked::UnderWay(names_seen) => {
-                    return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen: names_seen.max(1) });
+                    let names_seen = names_seen.max(1);
+                    return Ok(ReadDirReply { entries: Vec::new(), end: false, names_seen, since_us: since_us.max(1) });
                 }
             }
         }
@@ -96,6 +99,6 @@ impl Tree {
             };
             entries.push(Entry { name, attr: found.attr(valid) });
         }
-        Ok(ReadDirReply { entries, end, names_seen: 0 })
+        Ok(ReadDirReply { entries, end, names_seen: 0, since_us: 0 })
     }
 }

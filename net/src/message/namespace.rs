@@ -93,8 +93,8 @@ pub struct ReadDir {
     pub after: Vec<u8>,
     /// At most this many, and at most `limits::LISTING_ENTRIES_MAX`.
     pub entries_max: u32,
-    /// How long ago the caller asked first, when this repeats a request that was answered with `names_seen`.
-    pub waited_ms: u64,
+    /// 0, or `ReadDirReply::since_us` of the answer with `names_seen` after which this asks again.
+    pub since_us: u64,
     /// Only if it costs no look at the store: otherwise the answer has no entries and is not the end.
     pub known_only: bool,
 }
@@ -103,7 +103,7 @@ impl ReadDir {
     /// The part behind a name, from the store if need be.
     #[must_use]
     pub fn part(directory: u64, after: &[u8], entries_max: u32) -> Self {
-        Self { directory, after: after.to_vec(), entries_max, waited_ms: 0, known_only: false }
+        Self { directory, after: after.to_vec(), entries_max, since_us: 0, known_only: false }
     }
 }
 
@@ -117,6 +117,8 @@ pub struct ReadDirReply {
     /// Not 0: the directory is still being read from its store, this many names so far. There are no entries then, and
     /// the caller asks again, as long as the number grows.
     pub names_seen: u64,
+    /// With `names_seen`: when the request came by the master's own clock, so that what was listed since then will do.
+    pub since_us: u64,
 }
 message!(ReadDir => ReadDirReply);
 

@@ -15,7 +15,7 @@ pub(super) const WINDOW: usize = 12;
 pub(super) struct Walks(Mutex<VecDeque<Walk>>);
 
 struct Walk {
-    /// Files that are expected, in order: those that were passed over, then those behind the last one opened.
+    /// Files that are expected, in order: those that were passed over, then those behind the furthest one opened.
     expected: VecDeque<FileId>,
     /// How many came as expected.
     steps: u32,
@@ -30,16 +30,24 @@ impl Walks {
             .enumerate()
             .find_map(|(walk, held)| held.expected.iter().position(|expected| *expected == file).map(|at| (walk, at)));
         let mut walk = Walk { expected: VecDeque::new(), steps: 0 };
+        let mut is_furthest = true;
         if let Some((place, at)) = found
             && let Some(held) = walks.remove(place)
         {
-            walk.steps = held.steps + 1;
-            walk.expected.extend(held.expected.into_iter().take(at));
-            let excess = walk.expected.len().saturating_sub(WINDOW);
-            walk.expected.drain(..excess);
+            walk = Walk { expected: held.expected, steps: held.steps + 1 };
+            walk.expected.remove(at);
+            is_furthest = at == walk.expected.len();
         }
         let steps = walk.steps;
-        walk.expected.extend(followers.take(WINDOW));
+        let mut followers: Vec<FileId> = followers.take(WINDOW).collect();
+        if !is_furthest && let Some(last) = walk.expected.back() {
+            // Those before it are expected already, or were opened.
+            let known = followers.iter().position(|file| file == last).map_or(followers.len(), |at| at + 1);
+            followers.drain(..known);
+        }
+        walk.expected.extend(followers);
+        let excess = walk.expected.len().saturating_sub(2 * WINDOW);
+        walk.expected.drain(..excess);
         if !walk.expected.is_empty() {
             if walks.len() == WALKS_MAX {
                 walks.pop_front();
@@ -67,7 +75,9 @@ mod tests {
         let opened = |file| opened(&walks, file);
         assert_eq!((opened(1000), opened(5000), opened(1001)), (1, 1, 8));
         assert_eq!((opened(1002), opened(7000), opened(5001)), (16, 1, 8));
-        (1003..1040).for_each(|file| drop(opened(file)));
+        for file in 1003..1040 {
+            opened(file);
+        }
         assert_eq!(opened(1040), 128);
         assert_eq!(walks.opened(FileId(90), std::iter::empty()), 1);
     }
@@ -86,7 +96,9 @@ mod tests {
     #[test]
     fn bounded() {
         let walks = Walks::default();
-        (0..200).for_each(|walk| drop(opened(&walks, walk * 100)));
+        for walk in 0..200 {
+            opened(&walks, walk * 100);
+        }
         let held = walks.0.lock().unwrap();
         assert!(held.len() <= WALKS_MAX && held.iter().all(|walk| walk.expected.len() <= 2 * WINDOW));
     }
