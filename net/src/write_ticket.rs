@@ -87,7 +87,9 @@ mod tests {
         // And the other way round.
         let signed = sign(&ticket(), &key);
         assert_eq!(
-            crate::ticket::verify(&signed, &key.verifying_key(), 0).unwrap_err().kind,
+            crate::ticket::verify(&signed, &key.verifying_key(), &mut crate::ticket::VerifiedRoots::default(), 0)
+                .unwrap_err()
+                .kind,
             ErrorKind::TicketRequired
         );
     }
