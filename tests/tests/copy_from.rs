@@ -196,6 +196,10 @@ fn a_worker_killed_in_the_middle_leaves_nothing_and_the_copy_begins_again() {
         });
         cluster.workers[0].as_mut().expect("it runs").kill();
         assert!(copy.ended().is_none(), "it was killed too late to show anything");
+        assert!(
+            !temporaries(&store).is_empty() || multipart_uploads(&cluster) > 0,
+            "it leaves something to be removed"
+        );
         assert_eq!(cli.run(&["fs", "test", "-e", path]).code, 1, "half a file is shown");
         cli.ok(&["fs", "refresh", path.split_at(path.rfind("/deep").expect("it is there")).0]);
         assert_eq!(cli.run(&["fs", "test", "-e", path]).code, 1, "half a file is shown");
