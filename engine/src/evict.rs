@@ -1,6 +1,6 @@
 //! Which page leaves a tier next. One evictor per tier and directory, owned by one core. Pure.
 //!
-//! Invariants: an evictor holds exactly the pages that may leave (pinned pages and pages being written are taken out);
+//! Invariants: an evictor holds exactly the pages that may leave (pages that a pin holds and pages being written are taken out);
 //! every operation is O(1), ageing excepted, which is O(buckets).
 
 mod lfu;

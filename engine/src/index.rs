@@ -7,7 +7,7 @@ use crate::evict::{NO_NODE, Node};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
 use forebay_base::{FileId, PageIndex, Version};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Page {
     pub(crate) generation: u32,
     /// 4 KiB units read from the disk since it was last promoted.
     pub(crate) heat: u16,
+    /// Charged to the pages that may not leave; 0 when it may.
+    pub(crate) held_bytes: u64,
 }
 
 /// One content.
@@ -48,7 +50,6 @@ pub(crate) struct FileEntry {
 pub(crate) struct Index {
     files: HashMap<FileId, Vec<FileEntry>>,
     pages: HashMap<PageKey, Page>,
-    pins: HashSet<(FileId, Version)>,
     generation: u32,
 }
 
@@ -103,6 +104,7 @@ impl Index {
                 disk_node: NO_NODE,
                 generation,
                 heat: 0,
+                held_bytes: 0,
             })
             .into_mut()
     }
@@ -133,13 +135,5 @@ impl Index {
 
     pub(crate) fn all_pages(&self) -> impl Iterator<Item = (&PageKey, &Page)> {
         self.pages.iter()
-    }
-
-    pub(crate) fn is_pinned(&self, content: (FileId, Version)) -> bool {
-        !self.pins.is_empty() && self.pins.contains(&content)
-    }
-
-    pub(crate) fn set_pinned(&mut self, content: (FileId, Version), pinned: bool) -> bool {
-        if pinned { self.pins.insert(content) } else { self.pins.remove(&content) }
     }
 }

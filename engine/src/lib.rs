@@ -14,6 +14,7 @@ mod format;
 mod index;
 mod key;
 mod memory;
+mod pins;
 mod recent;
 mod report;
 mod signal;
@@ -24,7 +25,7 @@ pub use error::EngineError;
 pub use key::FileKey;
 pub use memory::{PageBuf, PageSlice};
 pub use report::{CachedPages, DirectoryUsage, EngineCounters, Recovery};
-pub use store::{PageCheck, Store};
+pub use store::{PageCheck, Pin, Store};
 
 /// Where bytes are held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

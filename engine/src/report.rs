@@ -39,6 +39,8 @@ pub struct DirectoryUsage {
     pub capacity_bytes: u64,
     /// What it holds, tables included.
     pub used_bytes: u64,
+    /// What pins keep from leaving.
+    pub pinned_bytes: u64,
     /// Why it is not used as it should be.
     pub trouble: Option<String>,
 }

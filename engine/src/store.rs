@@ -35,6 +35,19 @@ type Rows = Recent<PageKey, Rc<[u32]>>;
 const ROW_MEMORY_BYTES_MIN: u64 = 4 << 20;
 const ROW_MEMORY_SHARE: u64 = 16;
 
+/// A content that is not to be evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// The file.
+    pub file_id: FileId,
+    /// Its content.
+    pub version: Version,
+    /// How much of it this core is to hold.
+    pub bytes: u64,
+    /// When it ends, unless it is renewed.
+    pub until: Instant,
+}
+
 /// One core's store. Lives inside a glommio executor.
 pub struct Store {
     config: StoreConfig,
@@ -196,7 +209,7 @@ impl Store {
         slice
     }
 
-    /// Drops all contents of a file, except `keep`, and waits until their space is free. Returns the bytes freed.
+    /// Drops all contents of a file, except `keep`, with their pins, and waits until their space is free. Returns the bytes freed.
     pub async fn evict_file(&self, file_id: FileId, keep: Option<Version>) -> u64 {
         self.evict_files([(file_id, keep)]).await
     }
@@ -207,6 +220,7 @@ impl Store {
             let mut tiers = self.tiers.borrow_mut();
             let mut freed = 0;
             for (file_id, keep) in files {
+                tiers.unpin_file(file_id, keep);
                 for version in tiers.index.versions(file_id) {
                     if Some(version) != keep {
                         freed += tiers.drop_content((file_id, version));
@@ -258,14 +272,21 @@ impl Store {
         groups
     }
 
-    /// Keeps a content's pages, held now or later, from eviction for want of room.
-    pub fn pin(&self, file_id: FileId, version: Version) {
-        self.tiers.borrow_mut().set_pinned((file_id, version), true);
+    /// Keeps a content's pages, held now or later, from eviction for want of room, until the pin's end or a pin of
+    /// another version of the file. `false` if so many bytes would be more than pins may hold: 80 % of the SSD tier, of
+    /// MEM where there is none.
+    pub fn pin(&self, pin: Pin) -> bool {
+        self.tiers.borrow_mut().pin((pin.file_id, pin.version), pin.bytes, pin.until)
     }
 
     /// Ends a pin.
     pub fn unpin(&self, file_id: FileId, version: Version) {
-        self.tiers.borrow_mut().set_pinned((file_id, version), false);
+        self.tiers.borrow_mut().unpin((file_id, version));
+    }
+
+    /// Ends the pins whose time is over; to be called now and then.
+    pub fn expire_pins(&self, now: Instant) {
+        self.tiers.borrow_mut().expire_pins(now);
     }
 
     /// The contents of which at least one page is held.
@@ -277,15 +298,13 @@ impl Store {
     /// How full each tier is: MEM first, then the directories in the order of the configuration.
     #[must_use]
     pub fn usage(&self) -> Vec<DirectoryUsage> {
-        let (mem_capacity_bytes, mem_used_bytes) = {
-            let tiers = self.tiers.borrow();
-            (tiers.mem_capacity_bytes, tiers.mem_used_bytes)
-        };
+        let tiers = self.tiers.borrow();
         let mem = DirectoryUsage {
             tier: Tier::Mem,
             path: PathBuf::new(),
-            capacity_bytes: mem_capacity_bytes,
-            used_bytes: mem_used_bytes,
+            capacity_bytes: tiers.mem_capacity_bytes,
+            used_bytes: tiers.mem_used_bytes,
+            pinned_bytes: if self.directories.is_empty() { tiers.pinned_bytes(0) } else { 0 },
             trouble: None,
         };
         let directories = self.directories.iter().map(|directory| DirectoryUsage {
@@ -293,6 +312,7 @@ impl Store {
             path: directory.path.clone(),
             capacity_bytes: directory.configured_bytes,
             used_bytes: directory.held_bytes(),
+            pinned_bytes: tiers.pinned_bytes(directory.number),
             trouble: directory.trouble.borrow().clone(),
         });
         std::iter::once(mem).chain(directories).collect()

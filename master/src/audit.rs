@@ -49,6 +49,8 @@ fn is_audited(op: Op) -> bool {
         | Op::Evict
         | Op::CacheStatus
         | Op::ListPathPolicies
+        | Op::ListPins
+        | Op::Pin
         | Op::CachedBlocks
         | Op::Verify
         | Op::BeginUpload
@@ -95,9 +97,11 @@ fn subject(op: Op, body: &[u8]) -> String {
             format!("{}{replaces}", String::from_utf8_lossy(&request.path))
         }),
         Op::RecordWrite => read(body, |request: RecordWrite| String::from_utf8_lossy(&request.path).into_owned()),
-        Op::SetPathPolicy => read(body, |request: SetPathPolicy| match request.policy.freshness_ms {
-            Some(ms) => format!("{} freshness {ms} ms", request.policy.path),
-            None => request.policy.path,
+        Op::SetPathPolicy => read(body, |request: SetPathPolicy| {
+            let mut text = request.policy.path;
+            text.extend(request.policy.freshness_ms.map(|ms| format!(" freshness {ms} ms")));
+            text.extend(request.policy.pin.map(|pin| if pin { " pin" } else { " unpin" }.to_string()));
+            text
         }),
         Op::RemovePathPolicy => read(body, |request: RemovePathPolicy| request.path),
         Op::RegisterWorker => read(body, |request: RegisterWorker| {

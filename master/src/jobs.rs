@@ -5,12 +5,12 @@
 
 mod info;
 mod lanes;
-mod ledger;
+pub(crate) mod ledger;
 mod pace;
 mod runner;
 mod send;
-mod walk;
-mod work;
+pub(crate) mod walk;
+pub(crate) mod work;
 
 use crate::journal::Journal;
 use crate::links::Links;
@@ -39,11 +39,11 @@ const SUBMITTED_BY_MAX: usize = 256;
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 /// What jobs work with.
-struct Context {
-    tree: Arc<Tree>,
-    journal: Arc<Journal>,
-    members: Arc<Members>,
-    links: Arc<Links>,
+pub(crate) struct Context {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) links: Arc<Links>,
 }
 
 struct Running {
@@ -67,8 +67,8 @@ fn unknown(id: u64) -> KindError {
 }
 
 impl Jobs {
-    pub(crate) fn new(tree: Arc<Tree>, journal: Arc<Journal>, members: Arc<Members>, links: Arc<Links>) -> Self {
-        Self { context: Arc::new(Context { tree, journal, members, links }), running: Mutex::default() }
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, running: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<u64, Running>> {

@@ -21,6 +21,7 @@ mod metrics;
 mod mount_state;
 mod mounts;
 mod namespace;
+mod pins;
 mod policies;
 mod serve;
 #[cfg(test)]

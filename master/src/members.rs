@@ -25,6 +25,8 @@ struct Member {
 
 struct Inner {
     epoch: u64,
+    /// Registrations since the start, of workers that the map knew already too.
+    arrivals: u64,
     workers: BTreeMap<u64, Member>,
 }
 
@@ -39,7 +41,7 @@ pub(crate) struct Members {
 impl Members {
     /// No workers yet; epochs of the master's `boot`-th start.
     pub(crate) fn new(cluster_id: ClusterId, ticket_key: [u8; 32], timeout: Duration, boot: u64) -> Self {
-        let inner = Inner { epoch: boot << 32, workers: BTreeMap::new() };
+        let inner = Inner { epoch: boot << 32, arrivals: 0, workers: BTreeMap::new() };
         Self { cluster_id, ticket_key, timeout, inner: Mutex::new(inner) }
     }
 
@@ -65,6 +67,11 @@ impl Members {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.inner().epoch
+    }
+
+    /// Grows whenever a worker registers: it may have forgotten what it was told.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.inner().arrivals
     }
 
     /// A worker joins, or comes back.
@@ -97,6 +104,7 @@ impl Members {
         if inner.workers.len() >= WORKERS_MAX && !inner.workers.contains_key(&worker.worker_id) {
             return Err(KindError::new(ErrorKind::Overloaded, format!("more than {WORKERS_MAX} workers")));
         }
+        inner.arrivals += 1;
         let same = inner.workers.get(&worker.worker_id).is_some_and(|old| old.live && old.info == worker);
         if !same || replaced {
             inner.epoch += 1;

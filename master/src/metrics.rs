@@ -7,6 +7,7 @@ use crate::journal::Journal;
 use crate::members::Members;
 use crate::mounts::Mounts;
 use crate::namespace::Partition;
+use crate::pins::Pins;
 use forebay_base::KindError;
 use forebay_base::metrics::{Exposition, PerCore, process};
 use forebay_net::message::job::JOB_RUNNING;
@@ -53,6 +54,8 @@ forebay_base::metrics_table! {
         MOUNTS: Gauge = "forebay_master_mounts", "mounts";
         INODES: Gauge = "forebay_master_inodes", "inodes known";
         JOBS: Gauge = "forebay_master_running_jobs", "jobs that go on";
+        PINNED: Gauge["state"] = "forebay_master_pinned_bytes",
+            "bytes of pinned paths: pinned, missing (of these not cached yet), refused (beyond what pins may hold)";
         PARTITIONS: Gauge = "forebay_master_partitions", "partitions of the namespace";
         JOURNAL_INDEX: Gauge = "forebay_master_journal_index", "last applied entry of the journal";
         LEADER: Gauge = "forebay_master_is_leader", "1 while this master leads";
@@ -68,6 +71,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) members: &'a Members,
     pub(crate) mounts: &'a Mounts,
+    pub(crate) pins: &'a Pins,
 }
 
 impl Sources<'_> {
@@ -92,6 +96,13 @@ impl Sources<'_> {
         text.number(&MOUNTS, mounts.len() as f64);
         text.number(&INODES, inodes as f64);
         text.number(&JOBS, jobs as f64);
+        let pins = self.pins.totals();
+        let states = [
+            (&["pinned"][..], pins.pinned_bytes as f64),
+            (&["missing"][..], pins.missing_bytes as f64),
+            (&["refused"][..], pins.refused_bytes as f64),
+        ];
+        text.computed(&PINNED, states);
         text.number(&PARTITIONS, f64::from(self.cores.partition_count()));
         text.number(&JOURNAL_INDEX, self.journal.applied_index() as f64);
         text.number(&LEADER, f64::from(u8::from(self.journal.is_leader())));

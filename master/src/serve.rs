@@ -8,13 +8,14 @@ use crate::feed::Feed;
 use crate::flights::Flights;
 use crate::freshness::Freshness;
 use crate::identity;
-use crate::jobs::Jobs;
+use crate::jobs::{Context, Jobs};
 use crate::journal::Journal;
 use crate::links::Links;
 use crate::members::Members;
 use crate::metrics::MasterMetrics;
 use crate::mounts::{Mounts, Opener};
 use crate::namespace::{Command, Outcome};
+use crate::pins::Pins;
 use crate::policies::Policies;
 use crate::service::MasterService;
 use crate::state::State;
@@ -130,6 +131,7 @@ impl Master {
         master.service.tree.policies.load().await.map_err(start_error)?;
         master.listen(settings, identity).await?;
         master.service.jobs.resume().await.map_err(start_error)?;
+        master.tasks.push(tokio::spawn(Arc::clone(&master.service.pins).run()));
         Ok(master)
     }
 
@@ -266,7 +268,14 @@ fn assemble(
         policies: Arc::new(Policies::new(Arc::clone(&cores), Arc::clone(journal))),
         started: Instant::now(),
     });
-    let jobs = Arc::new(Jobs::new(Arc::clone(&tree), Arc::clone(journal), Arc::clone(&members), Arc::clone(&links)));
+    let context = Arc::new(Context {
+        tree: Arc::clone(&tree),
+        journal: Arc::clone(journal),
+        members: Arc::clone(&members),
+        links: Arc::clone(&links),
+    });
+    let jobs = Arc::new(Jobs::new(Arc::clone(&context)));
+    let pins = Arc::new(Pins::new(context, settings.master.pin_lease));
     Arc::new(MasterService {
         tree,
         mounts,
@@ -277,6 +286,7 @@ fn assemble(
         metrics: Arc::clone(metrics),
         links,
         jobs,
+        pins,
         cluster_id: own.cluster_id.0,
     })
 }

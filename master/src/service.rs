@@ -10,6 +10,7 @@ use crate::links::Links;
 use crate::members::Members;
 use crate::metrics::{self, MasterMetrics};
 use crate::mounts::Mounts;
+use crate::pins::Pins;
 use crate::served::Served;
 use crate::tree::Tree;
 use forebay_base::metrics::PerCore;
@@ -46,6 +47,7 @@ pub(crate) struct MasterService {
     /// To the workers' cores.
     pub(crate) links: Arc<Links>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) pins: Arc<Pins>,
     pub(crate) cluster_id: u128,
 }
 
@@ -113,8 +115,8 @@ async fn to_its_end<T: Send + 'static>(
 impl MasterService {
     /// The metrics of this process.
     pub(crate) async fn exposition(&self) -> Result<String, KindError> {
-        let Self { metrics, cores, journal, members, mounts, .. } = self;
-        metrics::Sources { metrics, cores, journal, members, mounts }.expose().await
+        let Self { metrics, cores, journal, members, mounts, pins, .. } = self;
+        metrics::Sources { metrics, cores, journal, members, mounts, pins }.expose().await
     }
 
     async fn answer(&self, peer: &Peer, op: Op, body: AlignedVec) -> Result<AlignedVec, KindError> {
@@ -163,9 +165,12 @@ impl MasterService {
                 let request: RecordWrite = decode(&body)?;
                 Ok(self.tree.record_write(&request.path).await?.to_bytes())
             }
-            Op::Refresh | Op::UpdateMount | Op::ListPathPolicies | Op::SetPathPolicy | Op::RemovePathPolicy => {
-                self.answer_paths(peer, op, &body).await
-            }
+            Op::Refresh
+            | Op::UpdateMount
+            | Op::ListPathPolicies
+            | Op::SetPathPolicy
+            | Op::RemovePathPolicy
+            | Op::ListPins => self.answer_paths(peer, op, &body).await,
             Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(peer, op, &body).await,
             Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(peer, op, &body).await,
             _ => self.answer_cluster(peer, op, &body).await,

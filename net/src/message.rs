@@ -83,6 +83,8 @@ ops! {
     SetPathPolicy = 0x020E,
     /// Takes that back.
     RemovePathPolicy = 0x020F,
+    /// What is pinned, and how far that is kept.
+    ListPins = 0x0210,
     /// Leave to write a whole file.
     GrantWrite = 0x0218,
     /// Looks at a path in its store after a write.
@@ -113,6 +115,8 @@ ops! {
     CachedBlocks = 0x0410,
     /// Compares what is cached with the store.
     Verify = 0x0411,
+    /// Begins, renews or ends pins.
+    Pin = 0x0412,
     /// Begins an upload.
     BeginUpload = 0x0420,
     /// A piece of it.

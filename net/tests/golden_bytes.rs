@@ -93,6 +93,7 @@ fn tier_usage() -> TierUsage {
         directory: "/mnt/ssd0/forebay".into(),
         capacity_bytes: 1 << 40,
         used_bytes: 12_345,
+        pinned_bytes: 678,
         trouble: "".into(),
     }
 }
@@ -171,7 +172,18 @@ fn bodies() -> Vec<Body> {
         freshness_ms: Some(60_000),
         readonly: None,
     };
-    let policy = PathPolicy { path: "/data/live".into(), freshness_ms: Some(0) };
+    let policy = PathPolicy { path: "/data/live".into(), freshness_ms: Some(0), pin: Some(true) };
+    let pin = PinInfo {
+        path: "/data/model".into(),
+        files: 1,
+        bytes: 2,
+        pinned_bytes: 3,
+        missing_bytes: 4,
+        refused_bytes: 5,
+        is_complete: true,
+        checked_ms: 1_700_000_000_000,
+        last_error: "none".into(),
+    };
     let heartbeat = Heartbeat { worker_id: 4, tiers: vec![tier_usage()], counters: counters(), feed_position: 99 };
     let heartbeat_reply = HeartbeatReply {
         epoch: 5,
@@ -244,6 +256,7 @@ fn bodies() -> Vec<Body> {
         both(ListPathPolicies::default(), ListPathPoliciesReply { policies: vec![policy.clone()] }),
         both(SetPathPolicy { policy: policy.clone() }, policy),
         both(RemovePathPolicy { path: "/data/live".into() }, Empty::default()),
+        both(ListPins::default(), ListPinsReply { pins: vec![pin] }),
         both(GetClusterMap::default(), cluster_map()),
         both(RegisterWorker { worker: worker_info(), cluster_id: 0 }, cluster_map()),
         both(heartbeat, heartbeat_reply),
@@ -277,6 +290,10 @@ fn bodies() -> Vec<Body> {
         both(
             Verify { ticket: vec![1; 3], offset: 0, length: 1 << 24 },
             VerifyReply { equal_bytes: 1, different_bytes: 2, uncached_bytes: 3 },
+        ),
+        both(
+            Pin { items: vec![PinItem { file_id: 8, version: 9, bytes: 10, blocks: vec![(1, 3)] }], lease_ms: 60_000 },
+            PinReply { results: vec![PinResult { state: PIN_REFUSED, cached_bytes: 6 }] },
         ),
         both(
             SubmitJob { spec: job_info().spec, submitted_by: "ops@host".into() },
@@ -355,7 +372,7 @@ fn damaged_bodies_never_panic() {
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
             CacheStatusReply LogLevel LogLevelReply CachedBlocks CachedBlocksReply Refresh RefreshReply
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
-            SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
+            ListPins ListPinsReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             GrantWrite GrantWriteReply RecordWrite BeginUpload UploadPiece FinishUpload FinishUploadReply AbortUpload
             Ticket WriteTicket);
     }

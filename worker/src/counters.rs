@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 /// Where a read found its bytes: in the order of `SOURCE_MEM`, `SOURCE_SSD`, `SOURCE_STORE`, by `source_index`.
 pub(crate) const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
 /// What a worker answers.
-pub(crate) const OPS: [&str; 9] =
-    ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "other"];
+pub(crate) const OPS: [&str; 10] =
+    ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "Pin", "other"];
 /// What a load found.
 pub(crate) const FOUND: [&str; 2] = ["fetched", "cached"];
 pub(crate) const FETCHED: usize = 0;
@@ -58,6 +58,8 @@ metrics_table! {
         TIER_CAPACITY: Gauge["tier", "directory"] = "forebay_worker_tier_capacity_bytes",
             "what a directory of a tier may hold";
         TIER_USED: Gauge["tier", "directory"] = "forebay_worker_tier_used_bytes", "what it holds";
+        TIER_PINNED: Gauge["tier", "directory"] = "forebay_worker_tier_pinned_bytes",
+            "what pins keep from leaving it";
         TIER_TROUBLE: Gauge["tier", "directory"] = "forebay_worker_tier_in_trouble",
             "1 while it is not used as it should be";
         INSERTED: Counter = "forebay_worker_inserted_pages_total", "pages put into the cache";

@@ -21,6 +21,7 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
             Some(sum) => {
                 sum.capacity_bytes += part.capacity_bytes;
                 sum.used_bytes += part.used_bytes;
+                sum.pinned_bytes += part.pinned_bytes;
                 if sum.trouble.is_empty() {
                     sum.trouble = trouble;
                 }
@@ -30,6 +31,7 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
                 directory,
                 capacity_bytes: part.capacity_bytes,
                 used_bytes: part.used_bytes,
+                pinned_bytes: part.pinned_bytes,
                 trouble,
             }),
         }
@@ -74,6 +76,7 @@ pub(crate) fn exposition(views: &[Arc<ShardView>]) -> String {
     };
     text.computed(&counters::TIER_CAPACITY, by_tier(|tier| tier.capacity_bytes as f64));
     text.computed(&counters::TIER_USED, by_tier(|tier| tier.used_bytes as f64));
+    text.computed(&counters::TIER_PINNED, by_tier(|tier| tier.pinned_bytes as f64));
     text.computed(&counters::TIER_TROUBLE, by_tier(|tier| f64::from(u8::from(!tier.trouble.is_empty()))));
     let engines: Vec<_> = views.iter().map(|view| view.published().engine).collect();
     counters::expose_engine(&mut text, &engines);
@@ -90,7 +93,14 @@ mod tests {
 
     fn part(tier: Tier, path: &str, used_bytes: u64, trouble: Option<&str>) -> DirectoryUsage {
         let trouble = trouble.map(Into::into);
-        DirectoryUsage { tier, path: path.into(), capacity_bytes: 100, used_bytes, trouble }
+        DirectoryUsage {
+            tier,
+            path: path.into(),
+            capacity_bytes: 100,
+            used_bytes,
+            pinned_bytes: used_bytes / 2,
+            trouble,
+        }
     }
 
     #[test]
@@ -112,7 +122,7 @@ mod tests {
         let tiers = tiers(&views);
         let seen: Vec<_> = tiers.iter().map(|t| (&*t.tier, &*t.directory, t.used_bytes, t.capacity_bytes)).collect();
         assert_eq!(seen, [("MEM", "", 9, 200), ("SSD", "/a", 18, 200), ("SSD", "/b", 4, 100)]);
-        assert_eq!(tiers[1].trouble, "full");
+        assert_eq!((tiers[1].pinned_bytes, tiers[1].trouble.as_str()), (9, "full"));
         let counters = counters(&views);
         assert_eq!((counters.evicted_pages, counters.miss_bytes), (7, 5));
         assert!(counters.resident_bytes > 1 << 20);

@@ -4,6 +4,7 @@
 //! `Stale`; a file of another core is refused and named.
 
 mod load;
+mod pin;
 mod read;
 mod upload;
 mod verify;
@@ -24,7 +25,7 @@ use forebay_engine::{PageSlice, Store};
 use forebay_net::message::cluster::{LogLevel, LogLevelReply};
 use forebay_net::message::data::{
     BlockBytes, CacheStatus, CacheStatusReply, CachedBlocks, CachedBlocksReply, CachedBytes, Evict, EvictReply, Load,
-    Read, Verify,
+    Pin, Read, Verify,
 };
 use forebay_net::message::handshake::Role;
 use forebay_net::message::write::{AbortUpload, BeginUpload, FinishUpload, UploadPiece};
@@ -88,6 +89,7 @@ impl ShardService for Service {
             Op::Evict => self.evict(&peer, decode::<Evict>(&body)?).await,
             Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
             Op::Verify => self.verify(&session, &peer, decode::<Verify>(&body)?, until).await,
+            Op::Pin => self.pin(&peer, decode::<Pin>(&body)?).await,
             Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(&body)?)),
             Op::BeginUpload => self.begin_upload(&session, decode::<BeginUpload>(&body)?).await,
             Op::UploadPiece => self.upload_piece(&session, decode::<UploadPiece>(&body)?).await,
@@ -128,7 +130,8 @@ impl Drop for Served<'_> {
             Op::Verify => 5,
             Op::UploadPiece => 6,
             Op::FinishUpload => 7,
-            _ => 8,
+            Op::Pin => 8,
+            _ => 9,
         };
         self.counters.in_flight.sub(1);
         self.counters.request_seconds.at(index).record_since(self.began);

@@ -160,6 +160,7 @@ async fn serve(
 
 async fn publish(engine: Rc<Store>, view: Arc<ShardView>, every: Duration) {
     loop {
+        engine.expire_pins(Instant::now());
         view.publish(Published { usage: engine.usage(), engine: engine.counters() });
         glommio::timer::sleep(every).await;
     }

@@ -39,6 +39,8 @@ pub struct MasterSettings {
     pub flush_interval: Duration,
     /// Silence after which a worker is gone.
     pub worker_timeout: Duration,
+    /// How long a pin outlives its last renewal.
+    pub pin_lease: Duration,
     /// File of the audit log; none for the normal log.
     pub audit_file: Option<PathBuf>,
 }
@@ -205,6 +207,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
             partitions: read.int("master.partitions") as u16,
             flush_interval: read.span("master.flush_interval"),
             worker_timeout: read.span("master.worker_timeout"),
+            pin_lease: read.span("master.pin_lease"),
             audit_file: Some(read.path("master.audit_file")).filter(|path| !path.as_os_str().is_empty()),
         },
         worker: WorkerSettings {

@@ -48,6 +48,7 @@ pub static KEYS: &[Key] = &[
     key("master.partitions", Kind::Int(1, 256), "64", "namespace partitions; fixed when the master is formatted"),
     key("master.flush_interval", Kind::Span, "30s", "how often the namespace's state is written behind to RocksDB"),
     key("master.worker_timeout", Kind::Span, "10s", "silence after which a worker leaves the cluster map"),
+    key("master.pin_lease", Kind::Span, "2m", "how long a pin outlives its last renewal; renewed at a third of it"),
     key(
         "master.audit_file",
         Kind::Path,

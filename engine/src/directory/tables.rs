@@ -98,8 +98,12 @@ impl Tables {
 
     /// Slot size for a small file with its row behind it.
     pub(crate) fn class_bytes(key: &FileKey) -> u64 {
-        let (row_at, row_length) = Self::row_in_slot(key);
-        class_of(row_at + row_length)
+        Self::slot_bytes(key.size_bytes)
+    }
+
+    /// The same, by the file's size.
+    pub(crate) fn slot_bytes(size_bytes: u64) -> u64 {
+        class_of(size_bytes.next_multiple_of(4) + size_bytes.div_ceil(UNIT_BYTES as u64) * 4)
     }
 
     /// Offset and length of a small file's row inside its slot.

@@ -106,6 +106,7 @@ async fn check(store: &Store, key: &FileKey, page: PageIndex, from: u32, length:
 fn assert_within_capacity(store: &Store, disks: &[FaultyDisk]) {
     for usage in store.usage() {
         assert!(usage.used_bytes <= usage.capacity_bytes, "{usage:?}");
+        assert!(usage.pinned_bytes <= usage.capacity_bytes / 10 * 8 + 8, "{usage:?}");
     }
     for (disk, usage) in disks.iter().zip(&store.usage()[1..]) {
         assert!(disk.allocated_bytes() <= usage.capacity_bytes, "{} on the disk, {usage:?}", disk.allocated_bytes());

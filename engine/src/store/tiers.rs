@@ -2,8 +2,10 @@
 //! that every step is atomic on its core.
 //!
 //! Invariants: `mem_used_bytes` is the sum of the memory of pages that are `in_mem`; a page is in a tier's evictor
-//! exactly if it may leave that tier now (it is there, and not pinned); a page that waits to be written keeps its
-//! memory.
+//! exactly if it may leave that tier now (it is there, and no pin holds it); a page that waits to be written keeps its
+//! memory. Pins hold pages on SSD, or in MEM where there is no SSD tier, up to a share of each directory.
+
+mod held;
 
 use super::Rows;
 use super::read::Sighting;
@@ -13,6 +15,7 @@ use crate::evict::{Evictor, NO_NODE, Node, evictor};
 use crate::index::{Index, OnDisk, Page};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
+use crate::pins::Pins;
 use forebay_base::{FileId, PageIndex, UNIT_BYTES, Version};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,6 +30,9 @@ pub(super) struct Tiers {
     page_bytes: u32,
     mem_evictor: Box<dyn Evictor>,
     disk_evictors: Vec<Box<dyn Evictor>>,
+    pins: Pins,
+    /// Held by pins, by directory; of MEM where there is none.
+    held_bytes: Vec<u64>,
     directories: Vec<Rc<Directory>>,
     rows: Rc<RefCell<Rows>>,
 }
@@ -54,6 +60,8 @@ impl Tiers {
             page_bytes: config.page_bytes,
             mem_evictor: evictor(config.eviction),
             disk_evictors: directories.iter().map(|_| evictor(config.eviction)).collect(),
+            pins: Pins::default(),
+            held_bytes: vec![0; directories.len().max(1)],
             directories,
             rows,
         }
@@ -152,7 +160,7 @@ impl Tiers {
         None
     }
 
-    /// Makes room in MEM and charges the page to it. Without room (all pinned, or larger than the tier) the page
+    /// Makes room in MEM and charges the page to it. Without room (all held by pins, or larger than the tier) the page
     /// keeps its memory only while it waits to be written.
     fn put_in_memory(&mut self, name: &PageKey, memory: Rc<PageMemory>) -> u64 {
         let bytes = memory.allocated_bytes();
@@ -165,13 +173,13 @@ impl Tiers {
             self.leave_memory(&victim);
             evicted += 1;
         }
-        let pinned = self.index.is_pinned(name.content());
+        let held = self.directories.is_empty() && self.hold(name, 0);
         if let Some(page) = self.index.get_mut(name) {
             memory.charge_pool(false);
             self.mem_used_bytes += bytes;
             page.memory = Some(memory);
             page.in_mem = true;
-            if !pinned {
+            if !held {
                 page.mem_node = self.mem_evictor.insert(*name);
             }
         }
@@ -182,6 +190,9 @@ impl Tiers {
     fn uncharge(&mut self, name: &PageKey) -> u64 {
         let Some(page) = self.index.get_mut(name) else { return 0 };
         unlink(&mut *self.mem_evictor, &mut page.mem_node);
+        if self.directories.is_empty() {
+            self.held_bytes[0] -= std::mem::take(&mut page.held_bytes);
+        }
         let (true, Some(memory)) = (std::mem::take(&mut page.in_mem), &page.memory) else { return 0 };
         self.mem_used_bytes -= memory.allocated_bytes();
         memory.charge_pool(true);
@@ -223,6 +234,7 @@ impl Tiers {
         let page = self.index.get_mut(name)?;
         let OnDisk::Present { directory, record } = page.disk else { return None };
         unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
+        self.held_bytes[usize::from(directory)] -= std::mem::take(&mut page.held_bytes);
         let was = std::mem::replace(&mut page.disk, OnDisk::No);
         page.heat = 0;
         self.rows.borrow_mut().remove(name);
@@ -231,28 +243,6 @@ impl Tiers {
 
     pub(super) fn drop_content(&mut self, content: (FileId, Version)) -> u64 {
         self.index.pages_of(content).iter().map(|name| self.drop_page(name)).sum()
-    }
-
-    pub(super) fn set_pinned(&mut self, content: (FileId, Version), pinned: bool) {
-        if !self.index.set_pinned(content, pinned) {
-            return;
-        }
-        for name in self.index.pages_of(content) {
-            let Some(page) = self.index.get_mut(&name) else { continue };
-            if pinned {
-                unlink(&mut *self.mem_evictor, &mut page.mem_node);
-                if let OnDisk::Present { directory, .. } = page.disk {
-                    unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
-                }
-                continue;
-            }
-            if page.in_mem && page.mem_node == NO_NODE {
-                page.mem_node = self.mem_evictor.insert(name);
-            }
-            if let (OnDisk::Present { directory, .. }, NO_NODE) = (page.disk, page.disk_node) {
-                page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
-            }
-        }
     }
 
     /// Whether a job's page is still to be written.
@@ -296,10 +286,10 @@ impl Tiers {
     }
 
     fn set_present(&mut self, name: &PageKey, directory: u8, record: u32) {
-        let pinned = self.index.is_pinned(name.content());
+        let held = self.hold(name, directory);
         if let Some(page) = self.index.get_mut(name) {
             page.disk = OnDisk::Present { directory, record };
-            if !pinned {
+            if !held {
                 page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name);
             }
         }

@@ -2,10 +2,12 @@
 
 mod fs;
 mod job;
+mod pin;
 mod policy;
 
 pub(crate) use fs::*;
 pub(crate) use job::*;
+pub(crate) use pin::*;
 pub(crate) use policy::*;
 
 use crate::failure::EXIT_CODES;

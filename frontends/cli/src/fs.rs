@@ -16,6 +16,8 @@ mod local_tree;
 mod location;
 pub(crate) mod mounts;
 mod paths;
+mod pin;
+mod pinned;
 mod progress;
 mod stat;
 mod test;
@@ -49,6 +51,8 @@ pub(crate) async fn run(client: Client, verb: FsVerb) -> Result<(), Failure> {
         FsVerb::Refresh(arguments) => check::refresh(&client, arguments).await,
         FsVerb::Check(arguments) => check::check(&client, arguments).await,
         FsVerb::Load(load) => load::load(&client, load).await,
-        FsVerb::Free { recursive, paths } => free::free(&client, &paths, recursive).await,
+        FsVerb::Pin(arguments) => pin::pin(&client, arguments).await,
+        FsVerb::Unpin(arguments) => pin::unpin(&client, arguments).await,
+        FsVerb::Free { recursive, force, paths } => free::free(&client, &paths, recursive, force).await,
     }
 }

@@ -15,9 +15,12 @@ pub(crate) async fn run(client: &Client, verb: PolicyVerb) -> Result<(), Failure
     match verb {
         PolicyVerb::Show { json, path } => show(client, json, path.as_deref()).await,
         PolicyVerb::Set { path, values } => {
-            let mut policy = PathPolicy { path: path.clone(), freshness_ms: None };
-            for PolicyValue::Freshness(span) in values {
-                policy.freshness_ms = Some(span.as_ms());
+            let mut policy = PathPolicy { path: path.clone(), freshness_ms: None, pin: None };
+            for value in values {
+                match value {
+                    PolicyValue::Freshness(span) => policy.freshness_ms = Some(span.as_ms()),
+                    PolicyValue::Pin(pin) => policy.pin = Some(pin),
+                }
             }
             let set = client.master(&SetPathPolicy { policy }).await;
             let set = set.map_err(|error| Failure::of(WHAT, &path, &error))?;
@@ -32,7 +35,10 @@ pub(crate) async fn run(client: &Client, verb: PolicyVerb) -> Result<(), Failure
 }
 
 fn values_text(policy: &PathPolicy) -> String {
-    policy.freshness_ms.map_or("-".into(), |ms| format!("freshness={}", Span::from_ms(ms)))
+    let freshness = policy.freshness_ms.map(|ms| format!("freshness={}", Span::from_ms(ms)));
+    let pin = policy.pin.map(|pin| format!("pin={pin}"));
+    let all: Vec<String> = freshness.into_iter().chain(pin).collect();
+    if all.is_empty() { "no policy any more".into() } else { all.join(" ") }
 }
 
 async fn show(client: &Client, as_json: bool, below: Option<&str>) -> Result<(), Failure> {
@@ -49,7 +55,7 @@ async fn show(client: &Client, as_json: bool, below: Option<&str>) -> Result<(),
         let value = |policy: &PathPolicy| {
             // null: not set. "never" has no number.
             let freshness = policy.freshness_ms.map(|ms| Span::from_ms(ms).to_string());
-            json!({ "path": policy.path, "freshness": freshness })
+            json!({ "path": policy.path, "freshness": freshness, "pin": policy.pin.unwrap_or(false) })
         };
         output.line(&Value::Array(all.iter().map(value).collect()).to_string())?;
     } else if all.is_empty() {

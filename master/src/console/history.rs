@@ -83,6 +83,7 @@ mod tests {
             directory: String::new(),
             capacity_bytes: 1,
             used_bytes: 0,
+            pinned_bytes: 0,
             trouble: String::new(),
         };
         WorkerReport {

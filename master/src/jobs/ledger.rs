@@ -23,7 +23,7 @@ struct Entry {
 
 /// The ledger.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     entries: VecDeque<Entry>,
     first: Seq,
     place: JobPlace,
@@ -50,12 +50,12 @@ fn take(sum: &mut JobTally, other: &JobTally) {
 
 impl Ledger {
     /// Goes on from what the journal says.
-    pub(super) fn new(place: JobPlace, done: JobTally, last_error: String) -> Self {
+    pub(crate) fn new(place: JobPlace, done: JobTally, last_error: String) -> Self {
         Self { entries: VecDeque::new(), first: 0, place, done, seen: done, failures: Vec::new(), last_error }
     }
 
     /// Files under way.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -196,7 +196,7 @@ impl Ledger {
     }
 
     /// Where everything before is done, what that is, and what last went wrong.
-    pub(super) fn settled(&self) -> (&JobPlace, JobTally, &str) {
+    pub(crate) fn settled(&self) -> (&JobPlace, JobTally, &str) {
         (&self.place, self.done, &self.last_error)
     }
 
@@ -206,12 +206,12 @@ impl Ledger {
     }
 
     /// Something went wrong that is no failure of a file.
-    pub(super) fn note(&mut self, message: String) {
+    pub(crate) fn note(&mut self, message: String) {
         self.last_error = message;
     }
 
     /// What failed since the last call, at most `most`; the others come next time.
-    pub(super) fn take_failures(&mut self, most: usize) -> Vec<JobFailure> {
+    pub(crate) fn take_failures(&mut self, most: usize) -> Vec<JobFailure> {
         self.failures.drain(..self.failures.len().min(most)).collect()
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A batch that came back.
-pub(super) struct Landed {
+pub(crate) struct Landed {
     pub(super) core: Core,
     pub(super) steps: Vec<Step>,
     /// One result for each step, or why there is none.
@@ -23,7 +23,7 @@ pub(super) struct Landed {
 }
 
 /// A file that was looked up again.
-pub(super) struct Looked {
+pub(crate) struct Looked {
     pub(super) seq: Seq,
     pub(super) attempt: u8,
     pub(super) id: FileId,

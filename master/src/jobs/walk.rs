@@ -6,7 +6,7 @@
 use crate::namespace::JobPlace;
 use crate::tree::{Named, Tree};
 use forebay_base::{ErrorKind, FileId, KindError};
-use forebay_net::message::namespace::KIND_DIRECTORY;
+use forebay_net::message::namespace::{Attr, KIND_DIRECTORY};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Du
 
 /// What the walk comes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Met {
+pub(crate) enum Met {
     /// A file.
-    File { place: JobPlace, id: FileId, size: u64 },
+    File { place: JobPlace, id: FileId, size: u64, version: u64 },
     /// A path that cannot be looked up, or a directory that cannot be listed.
     Failed { place: JobPlace, error: KindError },
 }
@@ -41,12 +41,12 @@ impl Level {
 }
 
 /// A walk.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     tree: Arc<Tree>,
     roots: Vec<String>,
     recursive: bool,
-    /// A listing that began later than this is new enough.
-    since: Instant,
+    /// A listing that began later than this is new enough; without one no store is asked, names are as they are known.
+    since: Option<Instant>,
     root: usize,
     is_open: bool,
     resume: Vec<u8>,
@@ -78,6 +78,21 @@ fn may_pass(error: &KindError) -> bool {
 impl Walk {
     /// From behind `from`; an empty path there is the start of that root.
     pub(super) fn new(tree: Arc<Tree>, roots: Vec<String>, recursive: bool, since: Instant, from: &JobPlace) -> Self {
+        Self::from_place(tree, roots, recursive, Some(since), from)
+    }
+
+    /// All below one root; `since` as in `Walk`.
+    pub(crate) fn whole(tree: Arc<Tree>, root: String, since: Option<Instant>) -> Self {
+        Self::from_place(tree, vec![root], true, since, &JobPlace::default())
+    }
+
+    fn from_place(
+        tree: Arc<Tree>,
+        roots: Vec<String>,
+        recursive: bool,
+        since: Option<Instant>,
+        from: &JobPlace,
+    ) -> Self {
         Self {
             tree,
             roots,
@@ -96,7 +111,7 @@ impl Walk {
     }
 
     /// What comes next; `None` at the end.
-    pub(super) async fn next(&mut self) -> Option<Met> {
+    pub(crate) async fn next(&mut self) -> Option<Met> {
         loop {
             if let Some(met) = self.met.pop_front() {
                 return Some(met);
@@ -116,7 +131,12 @@ impl Walk {
                     self.levels.push(Level::new(named.id, path));
                     continue;
                 }
-                return Some(Met::File { place: self.place(path), id: named.id, size: named.size });
+                return Some(Met::File {
+                    place: self.place(path),
+                    id: named.id,
+                    size: named.size,
+                    version: named.version,
+                });
             }
             if level.end {
                 self.levels.pop();
@@ -130,8 +150,8 @@ impl Walk {
         }
     }
 
-    async fn fill(tree: &Arc<Tree>, since: Instant, level: &mut Level) -> Result<(), KindError> {
-        if !level.is_listed {
+    async fn fill(tree: &Arc<Tree>, since: Option<Instant>, level: &mut Level) -> Result<(), KindError> {
+        if let (Some(since), false) = (since, level.is_listed) {
             let mut waits = WAITS.iter();
             while let Err(error) = tree.list_for_job(level.directory, since).await {
                 match waits.next() {
@@ -151,11 +171,14 @@ impl Walk {
         Ok(())
     }
 
-    async fn resolve(&self, path: &[u8]) -> Result<(FileId, bool, u64), KindError> {
+    async fn resolve(&self, path: &[u8]) -> Result<Attr, KindError> {
+        if self.since.is_none() {
+            return self.tree.known_for_job(path).await;
+        }
         let mut waits = WAITS.iter();
         loop {
             match self.tree.resolve(path).await {
-                Ok(attr) => return Ok((FileId(attr.file_id), attr.kind == KIND_DIRECTORY, attr.size)),
+                Ok(attr) => return Ok(attr),
                 Err(error) => match waits.next() {
                     Some(wait) if may_pass(&error) => tokio::time::sleep(*wait).await,
                     _ => return Err(error),
@@ -170,12 +193,14 @@ impl Walk {
         if resume == path {
             return;
         }
-        let (id, is_directory, size) = match self.resolve(&path).await {
-            Ok(found) => found,
+        let attr = match self.resolve(&path).await {
+            Ok(attr) => attr,
             Err(error) => return self.met.push_back(Met::Failed { place: self.place(path), error }),
         };
-        if !is_directory {
-            return self.met.push_back(Met::File { place: self.place(path), id, size });
+        let id = FileId(attr.file_id);
+        if attr.kind != KIND_DIRECTORY {
+            let (size, version) = (attr.size, attr.version);
+            return self.met.push_back(Met::File { place: self.place(path), id, size, version });
         }
         if !self.recursive {
             let error = KindError::new(ErrorKind::IsADirectory, "it is a directory now");
@@ -190,7 +215,8 @@ impl Walk {
             }
             let below = join(&level.path, name);
             match self.resolve(&below).await {
-                Ok((id, true, _)) => {
+                Ok(attr) if attr.kind == KIND_DIRECTORY => {
+                    let id = FileId(attr.file_id);
                     self.levels.push(std::mem::replace(&mut level, Level::new(id, below)));
                 }
                 Ok(_) => break,

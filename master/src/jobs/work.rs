@@ -41,15 +41,15 @@ struct Issue {
 }
 
 /// What comes back from a task.
-pub(super) enum Came {
+pub(crate) enum Came {
     Batch(Landed),
     Look(Looked),
 }
 
 /// The work.
-pub(super) struct Work {
+pub(crate) struct Work {
     context: Arc<Context>,
-    pub(super) ledger: Ledger,
+    pub(crate) ledger: Ledger,
     lanes: Lanes,
     pace: Pace,
     replicas: u16,
@@ -61,7 +61,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(context: Arc<Context>, ledger: Ledger, bandwidth: u64, replicas: u16, verify: bool) -> Self {
+    pub(crate) fn new(context: Arc<Context>, ledger: Ledger, bandwidth: u64, replicas: u16, verify: bool) -> Self {
         let now = Instant::now();
         Self {
             context,
@@ -78,31 +78,31 @@ impl Work {
     }
 
     /// Ends what is under way; what is known stays.
-    pub(super) fn into_ledger(self) -> Ledger {
+    pub(crate) fn into_ledger(self) -> Ledger {
         self.ledger
     }
 
     /// Whether the walk may bring more.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> bool {
         self.issues.is_empty() && self.ledger.len() < FILES_MAX
     }
 
     /// Whether nothing is under way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.ledger.len() == 0 && self.tasks.is_empty()
     }
 
     /// Why the job should be given up.
-    pub(super) fn stuck(&self) -> Option<String> {
+    pub(crate) fn stuck(&self) -> Option<String> {
         let is_stuck = self.ledger.len() > 0 && self.progress.elapsed() > PATIENCE;
         let why = if self.lanes.worker_count() == 0 { "the cluster has no worker" } else { self.ledger.settled().2 };
         is_stuck.then(|| format!("nothing was loaded for {} s: {why}", PATIENCE.as_secs()))
     }
 
     /// The walk brought something.
-    pub(super) fn met(&mut self, met: Met) {
+    pub(crate) fn met(&mut self, met: Met) {
         match met {
-            Met::File { place, id, size } => {
+            Met::File { place, id, size, .. } => {
                 if self.ledger.len() == 0 {
                     self.progress = Instant::now();
                 }
@@ -170,7 +170,7 @@ impl Work {
     }
 
     /// Follows the cluster map, sends again what waited long enough, and sends what is ready.
-    pub(super) fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         let now = Instant::now();
         if self.context.members.epoch() != self.lanes.epoch() {
             let homeless = self.lanes.set_map(self.context.members.map());
@@ -208,7 +208,7 @@ impl Work {
     }
 
     /// Waits for a task; never ends while there is none.
-    pub(super) async fn next(&mut self) -> Result<Came, JoinError> {
+    pub(crate) async fn next(&mut self) -> Result<Came, JoinError> {
         match self.tasks.join_next().await {
             Some(came) => came,
             None => std::future::pending().await,
@@ -216,7 +216,7 @@ impl Work {
     }
 
     /// A task came back.
-    pub(super) fn came(&mut self, came: Result<Came, JoinError>) -> Result<(), KindError> {
+    pub(crate) fn came(&mut self, came: Result<Came, JoinError>) -> Result<(), KindError> {
         match came {
             Ok(Came::Batch(landed)) => self.landed(landed),
             Ok(Came::Look(looked)) => self.looked(looked),

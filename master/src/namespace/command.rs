@@ -35,6 +35,8 @@ pub(crate) struct PolicyRecord {
     pub(crate) path: String,
     /// Milliseconds, instead of the mount's; `u64::MAX` for never.
     pub(crate) freshness_ms: Option<u64>,
+    /// What lies there is kept in the cache.
+    pub(crate) pin: bool,
 }
 
 impl fmt::Debug for MountRecord {

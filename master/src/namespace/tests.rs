@@ -118,7 +118,11 @@ impl World {
                 assert_eq!(self.run(Command::UpdateMount(next)), Outcome::Retry);
             }
             Act::SetPolicy(path, value) => {
-                let record = PolicyRecord { path: format!("/m/0/{path}"), freshness_ms: Some(u64::from(*value)) };
+                let record = PolicyRecord {
+                    path: format!("/m/0/{path}"),
+                    freshness_ms: Some(u64::from(*value)),
+                    pin: value % 2 == 0,
+                };
                 assert!(matches!(self.run(Command::SetPolicy(record.clone())), Outcome::Done { .. }));
                 assert!(self.partitions[&0].policies().any(|policy| *policy == record));
             }

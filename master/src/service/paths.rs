@@ -4,7 +4,8 @@ use super::{MasterService, require, to_its_end};
 use forebay_base::{FileId, KindError};
 use forebay_net::message::handshake::Role;
 use forebay_net::message::namespace::{
-    ListPathPolicies, ListPathPoliciesReply, Refresh, RemovePathPolicy, SetPathPolicy, UpdateMount,
+    ListPathPolicies, ListPathPoliciesReply, ListPins, ListPinsReply, Refresh, RemovePathPolicy, SetPathPolicy,
+    UpdateMount,
 };
 use forebay_net::message::{Empty, Wire};
 use forebay_net::{Op, Peer, decode};
@@ -17,6 +18,10 @@ impl MasterService {
         if op == Op::ListPathPolicies {
             let _: ListPathPolicies = decode(body)?;
             return Ok(ListPathPoliciesReply { policies: policies.list() }.to_bytes());
+        }
+        if op == Op::ListPins {
+            let _: ListPins = decode(body)?;
+            return Ok(ListPinsReply { pins: self.pins.list() }.to_bytes());
         }
         require(peer, Role::Admin, op)?;
         match op {

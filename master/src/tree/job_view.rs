@@ -4,7 +4,7 @@
 //! A job lists each directory once. What changes behind it is noticed by the worker, whose read is conditional; the
 //! job then looks again.
 
-use super::{Found, Tree, live};
+use super::{Found, Tree, live, not_found, shown};
 use crate::flights::FlightKey;
 use crate::namespace::Partition;
 use forebay_base::{ErrorKind, FileId, KindError};
@@ -19,6 +19,7 @@ pub(crate) struct Named {
     pub(crate) id: FileId,
     pub(crate) is_directory: bool,
     pub(crate) size: u64,
+    pub(crate) version: u64,
 }
 
 impl Tree {
@@ -42,6 +43,19 @@ impl Tree {
         flight.landed().await.map(drop)
     }
 
+    /// A path as it is known; no store is asked.
+    pub(crate) async fn known_for_job(&self, path: &[u8]) -> Result<Attr, KindError> {
+        let absent = || not_found(&format!("{}: it does not exist", shown(path)));
+        let mut found = self.inode(FileId::ROOT).await?.ok_or_else(absent)?;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            found = self.name(found.id, name).await?.1.ok_or_else(absent)?;
+        }
+        if found.inode.mount_id != 0 {
+            self.mount_of(&found)?;
+        }
+        Ok(found.attr(0))
+    }
+
     /// Names of a directory behind `after`, as they are known, and whether these were the last.
     pub(crate) async fn names_for_job(
         &self,
@@ -57,8 +71,11 @@ impl Tree {
             let names: Vec<Named> = names
                 .filter_map(|(name, entry)| {
                     let is_directory = entry.kind == KIND_DIRECTORY;
-                    let size = if is_directory { 0 } else { partition.inode(entry.file_id)?.size };
-                    Some(Named { name: name.to_vec(), id: entry.file_id, is_directory, size })
+                    let (size, version) = match is_directory {
+                        true => (0, 0),
+                        false => partition.inode(entry.file_id).map(|inode| (inode.size, inode.version))?,
+                    };
+                    Some(Named { name: name.to_vec(), id: entry.file_id, is_directory, size, version })
                 })
                 .collect();
             Some((names, looked < names_max))

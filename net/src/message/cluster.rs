@@ -68,6 +68,8 @@ pub struct TierUsage {
     pub capacity_bytes: u64,
     /// Bytes it holds.
     pub used_bytes: u64,
+    /// Bytes that pins keep from leaving it.
+    pub pinned_bytes: u64,
     /// Empty when healthy, else why it is out of use.
     pub trouble: String,
 }

@@ -198,3 +198,49 @@ pub struct VerifyReply {
     pub uncached_bytes: u64,
 }
 message!(Verify => VerifyReply);
+
+/// One content to keep from eviction.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct PinItem {
+    /// `FileId`.
+    pub file_id: u64,
+    /// `Version`.
+    pub version: u64,
+    /// Bytes of it that this shard is to hold.
+    pub bytes: u64,
+    /// The blocks that these are, as ranges of `BlockIndex`, ascending, the end excluded; none for a file of one block.
+    pub blocks: Vec<(u32, u32)>,
+}
+
+/// Begins or renews pins of contents, cached or not (role Master). A pin of another version of a file ends the earlier one.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// At most `limits::BATCH_MAX`.
+    pub items: Vec<PinItem>,
+    /// How long the pins last unless they are renewed; 0 ends them now.
+    pub lease_ms: u64,
+}
+
+/// `PinResult::state`: it is pinned, or with a lease of 0 not any more.
+pub const PIN_DONE: u8 = 1;
+/// `PinResult::state`: it would be more than pins may hold.
+pub const PIN_REFUSED: u8 = 2;
+/// `PinResult::state`: the version is dead.
+pub const PIN_STALE: u8 = 3;
+
+/// What became of one item.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PinResult {
+    /// One of the `PIN_` states.
+    pub state: u8,
+    /// Bytes of the item's blocks that are cached here.
+    pub cached_bytes: u64,
+}
+
+/// Answers `Pin`, in the order asked.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct PinReply {
+    /// One per item.
+    pub results: Vec<PinResult>,
+}
+message!(Pin => PinReply);

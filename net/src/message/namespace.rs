@@ -318,6 +318,9 @@ pub struct PathPolicy {
     pub path: String,
     /// Milliseconds that metadata may be old, instead of the mount's; `u64::MAX` for never.
     pub freshness_ms: Option<u64>,
+    /// Whether what lies there is kept in the cache: `Some(false)` takes a pin back, and a listing says `Some(true)` or
+    /// nothing.
+    pub pin: Option<bool>,
 }
 
 /// Lists the policies.
@@ -342,6 +345,44 @@ pub struct SetPathPolicy {
     pub policy: PathPolicy,
 }
 message!(SetPathPolicy => PathPolicy);
+
+/// Lists what is pinned.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListPins {
+    /// Always 0.
+    pub reserved: u8,
+}
+
+/// A pinned path, as the master saw it when it last renewed its pins. Bytes of a file count once, whatever replicas there are.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct PinInfo {
+    /// Absolute.
+    pub path: String,
+    /// Files there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these, bytes that workers have pinned, cached or still to be loaded.
+    pub pinned_bytes: u64,
+    /// Of the pinned ones, bytes that are not cached yet.
+    pub missing_bytes: u64,
+    /// Bytes that workers refused to pin: it would be more than pins may hold.
+    pub refused_bytes: u64,
+    /// The names below the path were read from the store, and the numbers are of what was found.
+    pub is_complete: bool,
+    /// When the numbers were made, in milliseconds since 1970; 0: not yet.
+    pub checked_ms: u64,
+    /// What went wrong last, else empty.
+    pub last_error: String,
+}
+
+/// Answers `ListPins`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ListPinsReply {
+    /// In order of path.
+    pub pins: Vec<PinInfo>,
+}
+message!(ListPins => ListPinsReply);
 
 /// Takes a path's policy away (role Admin). `NotFound` when it has none.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]

@@ -223,7 +223,9 @@ fn pinned_pages_stay_and_smaller_capacities_hold_from_the_start() {
             insert(&store, &pinned, PageIndex(page)).await;
         }
         store.flush().await;
-        store.pin(pinned.file_id, pinned.version);
+        let now = Instant::now();
+        let pin = Pin { file_id: pinned.file_id, version: pinned.version, bytes: 4 * u64::from(PAGE), until: now };
+        assert!(store.pin(pin));
         for _ in 0..3 {
             fill(&store).await;
             store.flush().await;
@@ -231,9 +233,53 @@ fn pinned_pages_stay_and_smaller_capacities_hold_from_the_start() {
         for page in 0..4 {
             assert!(check(&store, &pinned, PageIndex(page), 0, PAGE).await);
         }
-        assert_within_capacity(&store, &[disk]);
+        assert!(store.usage()[1].pinned_bytes >= 4 * u64::from(PAGE));
+        assert_within_capacity(&store, from_ref(&disk));
+        store.expire_pins(now);
+        assert_eq!(store.usage()[1].pinned_bytes, 0);
+        fill(&store).await;
+        store.flush().await;
+        assert!(!check(&store, &pinned, PageIndex(0), 0, PAGE).await, "its lease was over");
+        assert_accounted(&store, &[disk]);
         store.close().await;
     });
+}
+
+#[test]
+fn pins_hold_a_share_and_no_more() {
+    for ssd in [Some(40), None] {
+        run(async {
+            let directories: Vec<u64> = ssd.iter().map(|pages| pages * u64::from(PAGE)).collect();
+            let mem = if ssd.is_some() { 4 } else { 40 };
+            let disks: Vec<FaultyDisk> = directories.iter().map(|_| FaultyDisk::new(3)).collect();
+            let (store, _) = open(&config(mem * u64::from(PAGE), &directories, EvictionPolicy::Lru), &disks).await;
+            let big = key(5, 1, 0);
+            let (file_id, version, until) = (big.file_id, big.version, Instant::now());
+            let pin = |pages: u64| Pin { file_id, version, bytes: pages * u64::from(PAGE), until };
+            assert!(!store.pin(pin(40)) && store.pin(pin(20)));
+            // More of it comes than was said: what is beyond the share may leave, and something else always fits.
+            for page in 0..40 {
+                insert(&store, &big, PageIndex(page)).await;
+                store.flush().await;
+            }
+            let usage = store.usage().pop().expect("a tier");
+            assert!(usage.pinned_bytes > 24 * u64::from(PAGE), "{usage:?}");
+            assert_within_capacity(&store, &disks);
+            let other = key(2, 1, 0);
+            insert(&store, &other, PageIndex(0)).await;
+            store.flush().await;
+            assert!(check(&store, &other, PageIndex(0), 0, PAGE).await);
+            // A new version takes the pin over; what was evicted takes its pin along.
+            assert!(store.pin(Pin { version: Version(2), ..pin(30) }));
+            assert_eq!(store.usage().pop().expect("a tier").pinned_bytes, 0);
+            assert!(store.pin(pin(30)));
+            assert!(store.usage().pop().expect("a tier").pinned_bytes > 0);
+            store.evict_file(file_id, None).await;
+            assert_eq!(store.usage().pop().expect("a tier").pinned_bytes, 0);
+            assert!(store.pin(Pin { file_id: FileId(9), ..pin(30) }), "nothing is reserved any more");
+            store.close().await;
+        });
+    }
 }
 
 #[test]

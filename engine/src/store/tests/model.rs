@@ -4,6 +4,7 @@ use super::*;
 use hashbrown::HashMap;
 use proptest::prelude::*;
 use std::slice::from_ref;
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -13,6 +14,7 @@ enum Step {
     Replace(u64, u64),
     Pin(u64, u64),
     Unpin(u64, u64),
+    Expire,
     Flush,
     Reopen,
     Crash,
@@ -28,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (file.clone(), 1..3u64).prop_map(|(f, v)| Step::Replace(f, v)),
         2 => (file.clone(), 1..3u64).prop_map(|(f, v)| Step::Pin(f, v)),
         2 => (file, 1..3u64).prop_map(|(f, v)| Step::Unpin(f, v)),
+        1 => Just(Step::Expire),
         3 => Just(Step::Flush),
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
@@ -65,7 +68,12 @@ async fn follow(config: StoreConfig, steps: Vec<Step>, seed: u64) {
                 }
             }
             Step::Replace(file, version) => *marks.entry((file, version)).or_default() += 1,
-            Step::Pin(file, version) => store.pin(FileId(file), Version(version)),
+            Step::Pin(file, version) => {
+                let until = Instant::now() + Duration::from_secs(60);
+                let (file_id, version) = (FileId(file), Version(version));
+                store.pin(Pin { file_id, version, bytes: size_of_file(file).min(4 * u64::from(PAGE)), until });
+            }
+            Step::Expire => store.expire_pins(Instant::now() + Duration::from_secs(61)),
             Step::Unpin(file, version) => store.unpin(FileId(file), Version(version)),
             Step::Flush => store.flush().await,
             Step::Reopen => {

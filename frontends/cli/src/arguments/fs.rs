@@ -1,6 +1,6 @@
 //! What `forebay fs` accepts: one type per verb, each with an example. Pure.
 
-use super::{Load, freshness, key_value};
+use super::{Load, PIN_HELP, Pin, UNPIN_HELP, Unpin, freshness, key_value};
 use clap::{Args, Subcommand, ValueEnum};
 use forebay_base::{ByteSize, Span};
 use std::ffi::OsString;
@@ -79,12 +79,21 @@ pub(crate) enum FsVerb {
     /// Fetches files into the cache, as a job of the master, and reports exactly what happened
     #[command(after_help = "Example:\n  forebay fs load -R --bandwidth 200MiB /data/train")]
     Load(Load),
+    /// Keeps files in the cache, and loads what is missing; without a path it lists what is pinned
+    #[command(after_help = PIN_HELP)]
+    Pin(Pin),
+    /// Takes a pin back: what it held may be evicted again
+    #[command(after_help = UNPIN_HELP)]
+    Unpin(Unpin),
     /// Drops files from the cache; the store keeps them
     #[command(after_help = "Example:\n  forebay fs free -R /data/old")]
     Free {
         /// Everything below the directories named
         #[arg(short = 'R', long)]
         recursive: bool,
+        /// Even what is pinned: it is loaded again soon
+        #[arg(long)]
+        force: bool,
         /// Files and directories; wildcards are expanded in the namespace
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -100,7 +109,8 @@ const STAT_HELP: &str = "\
 Letters of -f:
   %N name   %n path     %z bytes      %y modified  %Y modified, seconds since 1970
   %b blocks %i inode    %u user id    %g group id  %a mode, octal
-  %v version  %c cached bytes  %m mount  %F kind  %% percent sign
+  %v version  %c cached bytes  %m mount  %F kind  %p the path that pins it, or -
+  %% percent sign
 
 Example:
   forebay fs stat -f '%n %z %c' '/data/*.parquet'";
@@ -179,6 +189,9 @@ pub(crate) struct Ls {
     /// Asks the store first, whatever the freshness
     #[arg(short = 'f', long)]
     pub(crate) refresh: bool,
+    /// Only what is pinned
+    #[arg(short = 'p', long)]
+    pub(crate) pinned: bool,
     /// Order: by name (rising), by size, mtime or cached bytes (largest and newest first)
     #[arg(long, value_enum, value_name = "KEY")]
     pub(crate) sort: Option<Sort>,

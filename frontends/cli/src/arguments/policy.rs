@@ -15,9 +15,9 @@ pub(crate) enum PolicyVerb {
         /// Only here and below
         path: Option<String>,
     },
-    /// Sets what holds at a path and below it; the longest path wins
+    /// Sets what holds at a path and below it
     #[command(
-        after_help = "Keys:\n  freshness=TIME  how old metadata may be, e.g. 0s, 5m, never\n\nExample:\n  forebay admin path-policy set /data/live freshness=0s"
+        after_help = "Keys:\n  freshness=TIME  how old metadata may be, e.g. 0s, 5m, never; the longest path wins\n  pin=true|false  kept in the cache with all below it, as fs pin and fs unpin do\n\nExample:\n  forebay admin path-policy set /data/live freshness=0s"
     )]
     Set {
         /// A path in a mount; it need not exist yet
@@ -38,13 +38,15 @@ pub(crate) enum PolicyVerb {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PolicyValue {
     Freshness(Span),
+    Pin(bool),
 }
 
 fn policy_value(text: &str) -> Result<PolicyValue, String> {
     let (key, value) = key_value(text)?;
     match key.as_str() {
         "freshness" => super::freshness(&value).map(PolicyValue::Freshness),
-        _ => Err(format!("unknown key {key}, want freshness=TIME")),
+        "pin" => value.parse().map(PolicyValue::Pin).map_err(|_| format!("pin: got {value}, want true or false")),
+        _ => Err(format!("unknown key {key}, want freshness=TIME or pin=true|false")),
     }
 }
 
@@ -55,6 +57,8 @@ mod tests {
     #[test]
     fn keys_and_values() {
         assert_eq!(policy_value("freshness=never"), Ok(PolicyValue::Freshness(Span::Never)));
+        assert_eq!(policy_value("pin=true"), Ok(PolicyValue::Pin(true)));
+        assert!(policy_value("pin=yes").unwrap_err().contains("true or false"));
         assert!(policy_value("colour=red").unwrap_err().contains("want freshness=TIME"));
         assert!(policy_value("freshness=soon").is_err() && policy_value("freshness").is_err());
     }

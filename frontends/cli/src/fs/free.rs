@@ -1,6 +1,7 @@
 //! `fs free`: drops files from the cache in batches; nothing leaves the store.
 
 use super::paths::named;
+use super::pinned::Pinned;
 use super::walk::{Met, Walk};
 use crate::failure::Failure;
 use crate::output::{self, printable};
@@ -11,12 +12,20 @@ use std::ffi::OsString;
 
 const BATCH_FILES: usize = 1024;
 
-/// Frees files and, with `recursive`, trees.
-pub(crate) async fn free(client: &Client, paths: &[OsString], recursive: bool) -> Result<(), Failure> {
+/// Frees files and, with `recursive`, trees; what is pinned only by `force`.
+pub(crate) async fn free(client: &Client, paths: &[OsString], recursive: bool, force: bool) -> Result<(), Failure> {
     let roots = named(client, "fs free", paths).await?;
     if let Some(directory) = roots.iter().find(|root| root.is_directory() && !recursive) {
         let message = format!("fs free: {}: is a directory: give -R for all below it", directory.shown());
         return Err(Failure::usage(message));
+    }
+    let pinned = if force { Pinned::default() } else { Pinned::ask(client, "fs free").await? };
+    for root in &roots {
+        if let Some(pin) = pinned.above(&root.path).or_else(|| pinned.below(&root.path)) {
+            let (path, pin) = (root.shown(), printable(pin.as_bytes()));
+            let message = format!("fs free: {path}: {pin} is pinned: forebay fs unpin {pin}, or give --force");
+            return Err(Failure::failed(message));
+        }
     }
     let mut batch = Vec::with_capacity(BATCH_FILES);
     let (mut files, mut freed) = (0u64, 0u64);

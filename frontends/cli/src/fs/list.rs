@@ -3,6 +3,7 @@
 
 use super::held::{BATCH_FILES, held, percent};
 use super::paths::{Named, named};
+use super::pinned::Pinned;
 use super::walk::{Met, Walk};
 use crate::arguments::{Ls, Sort};
 use crate::failure::Failure;
@@ -26,6 +27,7 @@ struct Line {
 struct Listing<'a> {
     client: &'a Client,
     arguments: &'a Ls,
+    pinned: Pinned,
     output: Output,
     shown: u64,
     waiting: Vec<Named>,
@@ -37,9 +39,12 @@ pub(crate) async fn list(client: &Client, arguments: Ls) -> Result<(), Failure> 
     let roots = named(client, WHAT, &arguments.paths).await?;
     let headings = roots.len() > 1 && !arguments.recursive && !arguments.directory && !arguments.json;
     let mut failures = String::new();
+    let wants_pins = arguments.pinned || arguments.json;
+    let pinned = if wants_pins { Pinned::ask(client, WHAT).await? } else { Pinned::default() };
     let mut listing = Listing {
         client,
         arguments: &arguments,
+        pinned,
         output: Output::open(),
         shown: 0,
         waiting: Vec::new(),
@@ -88,6 +93,9 @@ impl Listing<'_> {
     }
 
     async fn take(&mut self, named: Named) -> Result<(), Failure> {
+        if self.arguments.pinned && self.pinned.above(&named.path).is_none() {
+            return Ok(());
+        }
         if !self.wants_cached() {
             return self.place(Line { named, cached: None });
         }
@@ -141,6 +149,7 @@ impl Listing<'_> {
         let (path, attr) = (&line.named.path, &line.named.attr);
         if arguments.json {
             let mut value = as_json(path, attr);
+            value["pinned_by"] = json!(self.pinned.above(path));
             if let Some(cached) = line.cached.filter(|_| attr.kind != KIND_DIRECTORY) {
                 value["cached"] = cached_json(&cached);
             }

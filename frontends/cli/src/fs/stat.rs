@@ -3,6 +3,7 @@
 use super::held::{BATCH_FILES, held, percent};
 use super::list::{as_json, cached_json, last_name, mode_text};
 use super::paths::{Named, named};
+use super::pinned::Pinned;
 use crate::arguments::Stat;
 use crate::failure::Failure;
 use crate::output::{Output, date, printable, timestamp};
@@ -13,7 +14,7 @@ use forebay_client::message::namespace::{Attr, ListMounts, MountInfo};
 use serde_json::json;
 
 const WHAT: &str = "fs stat";
-const LETTERS: &str = "%N %n %z %y %Y %b %i %u %g %a %v %c %m %F %%";
+const LETTERS: &str = "%N %n %z %y %Y %b %i %u %g %a %v %c %m %F %p %%";
 
 /// A piece of a format.
 #[derive(PartialEq, Eq, Debug)]
@@ -62,27 +63,32 @@ pub(crate) async fn stat(client: &Client, arguments: Stat) -> Result<(), Failure
         }
         _ => Vec::new(),
     };
+    let pinned = match &format {
+        Some(pieces) if !pieces.contains(&Piece::Letter('p')) => Pinned::default(),
+        _ => Pinned::ask(client, WHAT).await?,
+    };
     let mut output = Output::open();
     for (number, batch) in all.chunks(BATCH_FILES).enumerate() {
         let attrs: Vec<&Attr> = batch.iter().map(|named| &named.attr).collect();
         let cached = held(client, WHAT, &attrs).await?;
         for (index, (named, cached)) in batch.iter().zip(&cached).enumerate() {
+            let pin = pinned.above(&named.path);
             if let Some(pieces) = &format {
-                output.line(&formatted(pieces, named, cached, &mounts))?;
+                output.line(&formatted(pieces, named, cached, &mounts, pin))?;
             } else if arguments.json {
-                output.line(&json_line(named, cached))?;
+                output.line(&json_line(named, cached, pin))?;
             } else {
                 if number + index > 0 {
                     output.line("")?;
                 }
-                for_people(&mut output, named, cached)?;
+                for_people(&mut output, named, cached, pin)?;
             }
         }
     }
     output.flush()
 }
 
-fn formatted(pieces: &[Piece], named: &Named, cached: &CachedBytes, mounts: &[MountInfo]) -> String {
+fn formatted(pieces: &[Piece], named: &Named, cached: &CachedBytes, mounts: &[MountInfo], pin: Option<&str>) -> String {
     let attr = &named.attr;
     let value = |piece: &Piece| match piece {
         Piece::Text(text) => text.clone(),
@@ -102,23 +108,25 @@ fn formatted(pieces: &[Piece], named: &Named, cached: &CachedBytes, mounts: &[Mo
             let mount = mounts.iter().find(|mount| mount.mount_id == attr.mount_id);
             mount.map_or("-".into(), |mount| printable(mount.path.as_bytes()))
         }
+        Piece::Letter('p') => pin.map_or("-".into(), |pin| printable(pin.as_bytes())),
         Piece::Letter('F') => if named.is_directory() { "directory" } else { "file" }.into(),
         Piece::Letter(other) => other.to_string(),
     };
     pieces.iter().map(value).collect()
 }
 
-fn json_line(named: &Named, cached: &CachedBytes) -> String {
+fn json_line(named: &Named, cached: &CachedBytes, pin: Option<&str>) -> String {
     let attr = &named.attr;
     let mut value = as_json(&named.path, attr);
     value["valid_for_ms"] = json!((attr.valid_for_ms != u64::MAX).then_some(attr.valid_for_ms));
     value["page_bytes"] = json!(attr.page_bytes);
     value["block_bytes"] = json!(attr.block_bytes);
     value["cached"] = if named.is_directory() { json!(null) } else { cached_json(cached) };
+    value["pinned_by"] = json!(pin);
     value.to_string()
 }
 
-fn for_people(output: &mut Output, named: &Named, cached: &CachedBytes) -> Result<(), Failure> {
+fn for_people(output: &mut Output, named: &Named, cached: &CachedBytes, pin: Option<&str>) -> Result<(), Failure> {
     let (attr, is_directory) = (&named.attr, named.is_directory());
     let mut show = |name: &str, value: String| output.line(&format!("{name:<10} {value}"));
     show("path", named.shown())?;
@@ -126,6 +134,7 @@ fn for_people(output: &mut Output, named: &Named, cached: &CachedBytes) -> Resul
     show("mode", format!("{}  uid {}  gid {}", mode_text(is_directory, attr.mode), attr.uid, attr.gid))?;
     show("modified", format!("{} UTC", date(attr.mtime_ms)))?;
     show("id", format!("{}  version {}  mount {}", attr.file_id, attr.version, attr.mount_id))?;
+    show("pinned", pin.map_or("no".into(), |pin| format!("by {}", printable(pin.as_bytes()))))?;
     if !is_directory {
         show("size", format!("{} ({})", attr.size, ByteSize(attr.size)))?;
         let (mem, ssd) = (ByteSize(cached.mem_bytes), ByteSize(cached.ssd_bytes));

@@ -1,0 +1,128 @@
+//! Which pages a pin keeps from leaving their tier: SSD, or MEM where there is no SSD tier.
+//!
+//! Invariants: `held_bytes` of a directory is the sum of its pages' and stays within the share that pins may have, so that
+//! there is always something that may leave; a page that is held is in no evictor of that tier.
+
+use super::{Tiers, unlink};
+use crate::directory::Tables;
+use crate::evict::NO_NODE;
+use crate::format::row_bytes;
+use crate::index::OnDisk;
+use crate::key::PageKey;
+use crate::memory::whole_units;
+use crate::pins::Leased;
+use forebay_base::{FileId, Version};
+use std::time::Instant;
+
+/// Pins hold at most this share of a directory, in percent.
+const PINNED_PERCENT_MAX: u64 = 80;
+
+impl Tiers {
+    /// What pins may hold: of one directory, or of MEM where there is none.
+    fn pin_limit_bytes(&self, place: u8) -> u64 {
+        let bytes = match self.directories.get(usize::from(place)) {
+            Some(directory) if directory.bad.get() => 0,
+            Some(directory) => directory.limit_bytes.get(),
+            None => self.mem_capacity_bytes,
+        };
+        bytes / 100 * PINNED_PERCENT_MAX
+    }
+
+    /// What pins hold: of one directory, or of MEM where there is none.
+    pub(in crate::store) fn pinned_bytes(&self, place: u8) -> u64 {
+        self.held_bytes[usize::from(place)]
+    }
+
+    /// Keeps a page in the tier of the pins, if its content is pinned and there is room among what is held.
+    pub(super) fn hold(&mut self, name: &PageKey, place: u8) -> bool {
+        let content = name.content();
+        if !self.pins.contains(content) {
+            return false;
+        }
+        let Some(file) = self.index.file(content) else { return false };
+        let length = file.key.page_length(name.page, self.page_bytes);
+        let bytes = if self.directories.is_empty() { whole_units(length.into()) } else { self.space_of(length.into()) };
+        if self.held_bytes[usize::from(place)] + bytes > self.pin_limit_bytes(place) {
+            self.pins.set_short(content);
+            return false;
+        }
+        let Some(page) = self.index.get_mut(name) else { return false };
+        self.held_bytes[usize::from(place)] += bytes;
+        page.held_bytes = bytes;
+        true
+    }
+
+    /// What so many bytes of one content take on a disk.
+    fn space_of(&self, bytes: u64) -> u64 {
+        let page_bytes = u64::from(self.page_bytes);
+        let page = page_bytes + row_bytes(self.page_bytes);
+        match (bytes / page_bytes, bytes % page_bytes) {
+            (pages, 0) => pages * page,
+            (0, rest) => Tables::slot_bytes(rest),
+            (pages, _) => (pages + 1) * page,
+        }
+    }
+
+    /// Begins or renews the pin of a content of which `bytes` are to be held here; `false` if there is no room.
+    pub(in crate::store) fn pin(&mut self, content: (FileId, Version), bytes: u64, until: Instant) -> bool {
+        for version in self.pins.others(content.0, Some(content.1)) {
+            self.unpin((content.0, version));
+        }
+        let limit = (0..self.held_bytes.len()).map(|place| self.pin_limit_bytes(place as u8)).sum();
+        match self.pins.lease(content, self.space_of(bytes), until, limit) {
+            Leased::Refused => return false,
+            Leased::Renewed { short: false } => return true,
+            Leased::New | Leased::Renewed { short: true } => {}
+        }
+        for name in self.index.pages_of(content) {
+            let Some(page) = self.index.get(&name) else { continue };
+            let (disk, mem_node, disk_node) = (page.disk, page.mem_node, page.disk_node);
+            if let (OnDisk::Present { directory, .. }, true) = (disk, disk_node != NO_NODE)
+                && self.hold(&name, directory)
+                && let Some(page) = self.index.get_mut(&name)
+            {
+                unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
+            }
+            if self.directories.is_empty()
+                && mem_node != NO_NODE
+                && self.hold(&name, 0)
+                && let Some(page) = self.index.get_mut(&name)
+            {
+                unlink(&mut *self.mem_evictor, &mut page.mem_node);
+            }
+        }
+        true
+    }
+
+    /// Ends a pin: its pages may leave.
+    pub(in crate::store) fn unpin(&mut self, content: (FileId, Version)) {
+        if !self.pins.end(content) {
+            return;
+        }
+        for name in self.index.pages_of(content) {
+            let Some(page) = self.index.get_mut(&name).filter(|page| page.held_bytes > 0) else { continue };
+            let held = std::mem::take(&mut page.held_bytes);
+            if let OnDisk::Present { directory, .. } = page.disk {
+                self.held_bytes[usize::from(directory)] -= held;
+                page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
+            } else {
+                self.held_bytes[0] -= held;
+                page.mem_node = self.mem_evictor.insert(name);
+            }
+        }
+    }
+
+    /// Ends the pins of all versions of a file but one.
+    pub(in crate::store) fn unpin_file(&mut self, file_id: FileId, keep: Option<Version>) {
+        for version in self.pins.others(file_id, keep) {
+            self.unpin((file_id, version));
+        }
+    }
+
+    /// Ends the pins whose time is over.
+    pub(in crate::store) fn expire_pins(&mut self, now: Instant) {
+        for content in self.pins.over(now) {
+            self.unpin(content);
+        }
+    }
+}
