@@ -136,8 +136,8 @@ impl Tiers {
         self.put_in_memory(&name, memory)
     }
 
-    /// The directory for a file's next page: where its other pages are, else the emptiest; when all are full, by hash
-    /// in proportion to their capacities.
+    /// The directory for a file's next page: where its other pages are, else, if it is pinned, where pins have most room,
+    /// else the emptiest; when all are full, by hash in proportion to their capacities.
     fn directory_for(&self, key: &FileKey) -> Option<u8> {
         let file = self.index.file(key.content());
         let usable = |number: &u8| !self.directories[usize::from(*number)].bad.get();
@@ -145,6 +145,9 @@ impl Tiers {
             return Some(number);
         }
         let healthy: Vec<&Rc<Directory>> = self.directories.iter().filter(|directory| !directory.bad.get()).collect();
+        if self.pins.contains(key.content()) {
+            return healthy.iter().map(|directory| directory.number).max_by_key(|number| self.pin_room_bytes(*number));
+        }
         let emptiest = healthy.iter().max_by_key(|directory| directory.free_bytes())?;
         if healthy.len() == 1 || emptiest.free_bytes() >= 16 * u64::from(self.page_bytes) {
             return Some(emptiest.number);

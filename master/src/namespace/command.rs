@@ -28,7 +28,7 @@ pub(crate) struct MountRecord {
     pub(crate) generation: u32,
 }
 
-/// What holds at a path and below it.
+/// What holds at a path and below it; nothing is no record.
 #[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PolicyRecord {
     /// Absolute, normalised.

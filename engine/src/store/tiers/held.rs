@@ -28,6 +28,11 @@ impl Tiers {
         bytes / 100 * PINNED_PERCENT_MAX
     }
 
+    /// What pins may still take of one directory.
+    pub(super) fn pin_room_bytes(&self, place: u8) -> u64 {
+        self.pin_limit_bytes(place).saturating_sub(self.held_bytes[usize::from(place)])
+    }
+
     /// What pins hold: of one directory, or of MEM where there is none.
     pub(in crate::store) fn pinned_bytes(&self, place: u8) -> u64 {
         self.held_bytes[usize::from(place)]
@@ -42,7 +47,7 @@ impl Tiers {
         let Some(file) = self.index.file(content) else { return false };
         let length = file.key.page_length(name.page, self.page_bytes);
         let bytes = if self.directories.is_empty() { whole_units(length.into()) } else { self.space_of(length.into()) };
-        if self.held_bytes[usize::from(place)] + bytes > self.pin_limit_bytes(place) {
+        if bytes > self.pin_room_bytes(place) {
             self.pins.set_short(content);
             return false;
         }
