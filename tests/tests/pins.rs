@@ -180,6 +180,7 @@ fn pins_follow_the_workers() {
     cluster.mount_local("/data", &folder, &["--freshness", "1h"]);
     cluster.cli().ok(&["fs", "pin", "/data"]);
     kept(&cluster, "/data", 20 * LARGE);
+    let _ = cluster.settled_ssd_bytes();
     let before = pinned_bytes(&cluster);
     assert!(before > 0.0 && before < (20 * LARGE) as f64, "both workers own files");
     cluster.workers[1].as_mut().expect("it runs").kill();
