@@ -64,9 +64,14 @@ fn very_many_files_are_loaded_once_each() {
     assert_eq!((end["state"].as_str(), number(&end, "failed")), (Some("done"), 0), "{end}");
     assert_eq!(number(&end, "files"), files as u64, "{end}");
     assert_eq!(number(&end, "fetched_bytes") + number(&end, "cached_bytes"), files as u64 * BYTES, "{end}");
-    let again = cluster.cli().json(&["fs", "load", "-R", "--json", "/many"]);
-    assert_eq!((number(&again, "fetched_bytes"), number(&again, "cached_bytes")), (0, files as u64 * BYTES), "{again}");
-    println!("again after {:?}: {}", start.elapsed() - took, memory(&cluster).1);
+    // What the killed worker had in memory alone is fetched again, and then nothing is.
+    for lost_max in [files as u64 * BYTES * 15 / 100, 0] {
+        let start = Instant::now();
+        let again = cluster.cli().json(&["fs", "load", "-R", "--json", "/many"]);
+        let (fetched, cached) = (number(&again, "fetched_bytes"), number(&again, "cached_bytes"));
+        assert!(fetched <= lost_max && fetched + cached == files as u64 * BYTES, "{again}");
+        println!("again after {:?}, {fetched} bytes fetched: {}", start.elapsed(), memory(&cluster).1);
+    }
     let grown = memory(&cluster).0.saturating_sub(before);
     assert!(
         grown <= files as u64 * RESIDENT_PER_FILE + (64 << 20),
