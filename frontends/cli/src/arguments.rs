@@ -1,10 +1,14 @@
 //! What `forebay` accepts. Pure.
 
+mod copy;
+mod find;
 mod fs;
 mod job;
 mod pin;
 mod policy;
 
+pub(crate) use copy::*;
+pub(crate) use find::*;
 pub(crate) use fs::*;
 pub(crate) use job::*;
 pub(crate) use pin::*;
