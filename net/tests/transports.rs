@@ -17,8 +17,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -64,6 +64,7 @@ struct Namespace {
 }
 
 struct CountsDrop(Arc<AtomicUsize>);
+static VERIFIES_DROPPED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 impl Drop for CountsDrop {
     fn drop(&mut self) {
@@ -250,6 +251,10 @@ impl ShardService for Shard {
         if op == Op::CacheStatus {
             return std::future::pending().await;
         }
+        if op == Op::Verify {
+            let _counts = CountsDrop(VERIFIES_DROPPED.clone());
+            return std::future::pending().await;
+        }
         if op != Op::Read {
             return Err(KindError::new(ErrorKind::Unsupported, format!("{op:?}: not here")));
         }
@@ -373,6 +378,24 @@ async fn tokio_to_glommio_over_tcp_and_unix() {
     }
     drop(shard);
     assert!(!path.exists(), "the socket is removed with its server");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_at_a_shard_ends_with_its_connection() {
+    let shard = RunningShard::start(None);
+    let mut client = RawClient::connect(&shard.tcp);
+    client.shake_hands();
+    client.send(Op::Verify as u16, 10, &[]);
+    client.send(Op::Load as u16, 11, &[]);
+    assert_eq!(client.receive().0.request_id, 11, "the first goes on");
+    drop(client);
+    // The call's own deadline is 5 s.
+    let ended = async {
+        while VERIFIES_DROPPED.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), ended).await.expect("it ends with its connection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

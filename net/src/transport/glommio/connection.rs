@@ -52,8 +52,10 @@ where
     let session: Rc<S::Session> = Rc::default();
 
     let requests = futures::stream::try_unfold(frames, async |mut frames| {
-        let frame = frames.next().await?;
-        Ok(frame.map(|frame| (frame, frames)))
+        // An error, so that what still runs ends with it: nobody is there for the answers.
+        let closed = || NetError::Broken { address: address.to_string(), error: "closed by the other side".into() };
+        let frame = frames.next().await?.ok_or_else(closed)?;
+        Ok(Some((frame, frames)))
     });
     let replies = requests
         .and_then(async |frame| check_request(&frame).map(|()| frame))
