@@ -19,6 +19,16 @@ impl Failure {
         Failure::new(ErrorKind::Unavailable, message)
     }
 
+    /// Nobody waits for the end of an upload any more.
+    pub(crate) fn abandoned() -> Self {
+        Failure::new(ErrorKind::Closed, "whoever asked for it has gone: it was not written")
+    }
+
+    /// Another number of bytes came than was announced.
+    pub(crate) fn wrong_size(got: u64, announced: u64) -> Self {
+        Failure::new(ErrorKind::Invalid, format!("got {got} bytes, want the {announced} that were announced"))
+    }
+
     pub(crate) fn at(self, store: &str, operation: &'static str, key: &str) -> StoreError {
         StoreError {
             kind: self.kind,

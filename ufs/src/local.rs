@@ -116,14 +116,14 @@ impl UnderStore for LocalStore {
         Ok(Box::new(upload::LocalUpload::new(uri, root, gate, key.to_string(), mode, size, temporary)))
     }
 
-    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+    async fn remove_leftover(&self, leftover: &str) -> Result<bool, StoreError> {
         self.checked("clean up", leftover, check_file_key(leftover))?;
         self.run("clean up", leftover, write::remove_temporary).await
     }
 
-    fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {
+    fn upload_memory_bytes(&self, _size: Option<u64>) -> u64 {
         // The pieces themselves, no more.
-        size.unwrap_or(0).min(1 << 20)
+        0
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

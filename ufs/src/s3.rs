@@ -27,7 +27,11 @@ use config::S3Config;
 use forebay_base::{ErrorKind, Fingerprint};
 use http::{HeaderValue, Method, StatusCode, header};
 use object::{Facts, directory_meta};
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 pub(crate) struct S3Store {
@@ -137,11 +141,19 @@ impl S3Inner {
         Ok(ListPage { entries: children.entries, next: children.next })
     }
 
-    async fn put(&self, key: &str, bytes: Bytes, create_only: bool, deadline: Instant) -> Result<ObjectMeta, Failure> {
+    /// Not sent once `unless` is set.
+    async fn put(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        create_only: bool,
+        deadline: Instant,
+        unless: Option<&AtomicBool>,
+    ) -> Result<ObjectMeta, Failure> {
         let _permit = self.gate.enter(deadline).await?;
         let full_key = self.full_key(key);
         let size = bytes.len() as u64;
-        let mut call = Call { body: bytes, ..Call::new(Method::PUT, &full_key) };
+        let mut call = Call { body: bytes, unless, ..Call::new(Method::PUT, &full_key) };
         if create_only {
             call.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
             // Sent again after an answer was lost, it would meet its own object and report a conflict.
@@ -205,16 +217,17 @@ impl UnderStore for S3Store {
     async fn put(&self, key: &str, bytes: Bytes, create_only: bool) -> Result<ObjectMeta, StoreError> {
         self.named(check_file_key(key), "put", key)?;
         let deadline = self.inner.gate.deadline();
-        let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, create_only, deadline)).await;
+        let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, create_only, deadline, None)).await;
         self.named(result, "put", key)
     }
 
     async fn begin_upload(&self, key: &str, mode: WriteMode, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
         self.named(check_file_key(key), "upload", key)?;
+        self.named(upload::check_size(size), "upload", key)?;
         Ok(Box::new(upload::S3Upload::new(self.uri.clone(), Arc::clone(&self.inner), key, mode, size)))
     }
 
-    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+    async fn remove_leftover(&self, leftover: &str) -> Result<bool, StoreError> {
         let wrong = || Failure::new(ErrorKind::Invalid, "want the id of an upload and its key");
         let (id, key) = self.named(leftover.split_once(' ').ok_or_else(wrong), "clean up", leftover)?;
         self.named(check_file_key(key), "clean up", key)?;

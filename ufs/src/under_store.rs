@@ -105,12 +105,13 @@ pub trait UnderStore: Send + Sync {
         Err(self.takes_no_uploads("upload", key))
     }
 
-    /// Removes what an upload left that ended with its process. Nothing to do where nothing is left.
-    async fn remove_leftover(&self, leftover: &str) -> Result<(), StoreError> {
+    /// Removes what an upload left that ended with its process; whether there was something. An error while that cannot be
+    /// known.
+    async fn remove_leftover(&self, leftover: &str) -> Result<bool, StoreError> {
         Err(self.takes_no_uploads("clean up", leftover))
     }
 
-    /// The most memory that an upload of `size` bytes holds.
+    /// The most memory that an upload of `size` bytes holds, beside the piece that it is given.
     fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {
         size.unwrap_or(0)
     }

@@ -3,6 +3,8 @@
 use crate::under_store::{ObjectMeta, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Whether an upload may replace what is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,13 +22,18 @@ pub enum WriteMode {
 #[async_trait]
 pub trait Upload: Send {
     /// Adds bytes behind those that came before. Waits while the store has too much to do; what is held in memory is
-    /// bounded by `UnderStore::upload_memory_bytes`.
+    /// bounded by `UnderStore::upload_memory_bytes`. `Invalid` for more than were announced, `Unsupported` for more than
+    /// the store takes of a file whose size was not.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
     /// All bytes are there: the object appears under its key, whole and durable. `Invalid` if the size that was announced
     /// is another one, `Exists` if it may not replace what is there: nothing is left of it then. After `Unavailable` it
     /// is not known whether the object appeared.
     async fn finish(self: Box<Self>) -> Result<ObjectMeta, StoreError>;
+
+    /// From now on `finish` looks at `gone` just before the object would appear, and says `Closed` instead if it is set:
+    /// whoever asked for it may have written the same name anew meanwhile.
+    fn unless(&mut self, gone: Arc<AtomicBool>);
 
     /// Gives it up, and returns when nothing is left of it.
     async fn abort(self: Box<Self>) -> Result<(), StoreError>;

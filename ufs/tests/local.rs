@@ -10,7 +10,7 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -73,6 +73,65 @@ async fn a_replaced_file_keeps_its_mode_and_half_a_file_has_no_name() {
         assert_eq!(below.kind, ErrorKind::NotADirectory);
     }
     assert_eq!(temporaries(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn half_a_file_is_for_nobodys_eyes_but_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    // What any new file gets here, which the process's mask decides.
+    let usual = dir.path().join("usual");
+    fs::write(&usual, "").unwrap();
+    let usual = mode(&usual) & 0o644;
+    let store = store(dir.path());
+    store.put("put", Bytes::from_static(b"x"), false).await.unwrap();
+    assert_eq!(mode(&dir.path().join("put")), usual);
+    let mut upload = store.begin_upload("new", WriteMode::CreateOnly, Some(1)).await.unwrap();
+    upload.write(Bytes::from_static(b"x")).await.unwrap();
+    upload.finish().await.unwrap();
+    assert_eq!(mode(&dir.path().join("new")), usual);
+    let private = dir.path().join("private");
+    fs::write(&private, "secret").unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o640)).unwrap();
+    let upload = store.begin_upload("private", WriteMode::Replace, None).await.unwrap();
+    assert_eq!(mode(&dir.path().join(upload.leftover().unwrap())), 0o640);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_gets_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("f"), "newer").unwrap();
+    let store = store(dir.path());
+    for key in ["f", "no/such/f"] {
+        let mut upload = store.begin_upload(key, WriteMode::Replace, None).await.unwrap();
+        upload.write(Bytes::from_static(b"older")).await.unwrap();
+        upload.unless(Arc::new(AtomicBool::new(true)));
+        assert_eq!(upload.finish().await.unwrap_err().kind, ErrorKind::Closed);
+    }
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"newer");
+    assert!(!dir.path().join("no").exists());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(temporaries(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn leftovers_of_a_directory_that_is_not_there_are_not_known_to_be_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mounted, away) = (dir.path().join("store"), dir.path().join("away"));
+    fs::create_dir_all(mounted.join("sub")).unwrap();
+    let left = "sub/.forebay-put-0000000000000001";
+    fs::write(mounted.join(left), "half").unwrap();
+    let store = store(&mounted);
+    fs::rename(&mounted, &away).unwrap();
+    assert_eq!(store.remove_leftover(left).await.unwrap_err().kind, ErrorKind::Unavailable, "nothing is mounted there");
+    fs::create_dir(&mounted).unwrap();
+    assert_eq!(store.remove_leftover(left).await.unwrap_err().kind, ErrorKind::Unavailable, "something else is");
+    fs::remove_dir(&mounted).unwrap();
+    fs::rename(&away, &mounted).unwrap();
+    assert!(store.remove_leftover(left).await.unwrap(), "it was there");
+    assert!(!store.remove_leftover(left).await.unwrap(), "it was not any more");
+    assert!(!mounted.join(left).exists());
 }
 
 #[tokio::test]

@@ -82,15 +82,20 @@ impl Leftovers {
         let parsed = text.split_once('\n').and_then(|(mount, left)| Some((MountId(mount.parse().ok()?), left)));
         let result = match parsed {
             // Half a note: what it would have named was not there yet.
-            None => Ok(()),
+            None => Ok(false),
             Some((mount, left)) => gate.remove_leftover(mount, left).await,
         };
         match result {
             Err(error) if !matches!(error.kind, ErrorKind::Stale | ErrorKind::NotFound | ErrorKind::Invalid) => {
                 tracing::debug!(%error, "what an upload left is not removed yet");
             }
-            _ => {
-                if let Some((mount, left)) = parsed {
+            // The mount is gone, or the note names nothing that can be removed.
+            Err(error) => {
+                tracing::info!(%error, note = text.replace('\n', " "), "a note of what an upload left is dropped");
+                let _ = fs::remove_file(path);
+            }
+            Ok(was_there) => {
+                if let (true, Some((mount, left))) = (was_there, parsed) {
                     tracing::info!(%mount, left, "removed what an upload left that did not end");
                 }
                 let _ = fs::remove_file(path);

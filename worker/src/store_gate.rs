@@ -132,8 +132,8 @@ impl StoreGate {
         Ok(self.store(mount, None).await?.0)
     }
 
-    /// Removes what an upload left in a mount's store; called on the store threads.
-    pub(crate) async fn remove_leftover(&self, mount: MountId, left: &str) -> Result<(), KindError> {
+    /// Removes what an upload left in a mount's store, and says whether there was something; called on the store threads.
+    pub(crate) async fn remove_leftover(&self, mount: MountId, left: &str) -> Result<bool, KindError> {
         self.open_store(mount).await?.remove_leftover(left).await.map_err(kind_error)
     }
 

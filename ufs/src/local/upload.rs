@@ -6,7 +6,9 @@
 
 use super::{
     beneath::{Root, failure_of, meta_of, open_beneath},
-    write::{attributes_of, checked_name, create, fresh_name, make_parent, name_it, parent_of, sync, write_all},
+    write::{
+        attributes_of, checked_name, create, fresh_name, make_parent, name_it, parent_of, set_new_mode, sync, write_all,
+    },
 };
 use crate::{
     failure::Failure,
@@ -71,11 +73,14 @@ pub(super) fn begin(root: &Root, key: &str, mode: WriteMode) -> Result<Temporary
     let file = create(&directory, &temporary)?;
     let key = if path.is_empty() { temporary.clone() } else { format!("{path}/{temporary}") };
     let temporary = Temporary { directory, name: temporary, key, file, named: AtomicBool::new(false) };
-    if let Some(stat) = replaced {
-        // What was not for everybody's eyes stays so. Only root can give a file away.
-        let _ = fchown(&temporary.file, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-        fchmod(&temporary.file, Mode::from_raw_mode(stat.st_mode & 0o777))
-            .map_err(|errno| failure_of(errno, "setting its mode"))?;
+    match replaced {
+        Some(stat) => {
+            // What was not for everybody's eyes stays so. Only root can give a file away.
+            let _ = fchown(&temporary.file, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+            fchmod(&temporary.file, Mode::from_raw_mode(stat.st_mode & 0o777))
+                .map_err(|errno| failure_of(errno, "setting its mode"))?;
+        }
+        None => set_new_mode(&temporary.file)?,
     }
     Ok(temporary)
 }
@@ -106,6 +111,7 @@ pub(super) struct LocalUpload {
     unsynced: u64,
     /// `None` once it was handed to the thread that names it.
     temporary: Option<Arc<Temporary>>,
+    gone: Arc<AtomicBool>,
 }
 
 impl LocalUpload {
@@ -119,7 +125,7 @@ impl LocalUpload {
         temporary: Temporary,
     ) -> Self {
         let temporary = Some(Arc::new(temporary));
-        LocalUpload { uri, root, gate, key, mode, size, written: 0, unsynced: 0, temporary }
+        LocalUpload { uri, root, gate, key, mode, size, written: 0, unsynced: 0, temporary, gone: Arc::default() }
     }
 
     /// Runs `work` with the file on a blocking thread, within the deadline.
@@ -142,6 +148,10 @@ impl LocalUpload {
 impl Upload for LocalUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let length = bytes.len() as u64;
+        let got = self.written + length;
+        if let Some(size) = self.size.filter(|size| got > *size) {
+            return Err(Failure::wrong_size(got, size).at(&self.uri, "upload", &self.key));
+        }
         let syncs = self.unsynced + length >= SYNC_EACH_BYTES;
         self.run(move |temporary| {
             write_all(&temporary.file, &bytes)?;
@@ -151,7 +161,7 @@ impl Upload for LocalUpload {
             Ok(())
         })
         .await?;
-        self.written += length;
+        self.written = got;
         self.unsynced = if syncs { 0 } else { self.unsynced + length };
         Ok(())
     }
@@ -159,13 +169,17 @@ impl Upload for LocalUpload {
     async fn finish(mut self: Box<Self>) -> Result<ObjectMeta, StoreError> {
         let wanted = self.size.unwrap_or(self.written);
         if self.written != wanted {
-            let message = format!("got {} bytes, want the {wanted} that were announced", self.written);
-            return Err(Failure::new(ErrorKind::Invalid, message).at(&self.uri, "upload", &self.key));
+            return Err(Failure::wrong_size(self.written, wanted).at(&self.uri, "upload", &self.key));
         }
         self.run(|temporary| sync(&temporary.file)).await?;
         let (root, key, create_only) = (Arc::clone(&self.root), self.key.clone(), self.mode == WriteMode::CreateOnly);
+        let gone = Arc::clone(&self.gone);
         let result = self.run(move |temporary| {
+            let abandoned = || if gone.load(Ordering::Acquire) { Err(Failure::abandoned()) } else { Ok(()) };
+            abandoned()?;
             let parent = make_parent(&root.open()?, &key)?;
+            // Making directories may have taken a while.
+            abandoned()?;
             name_it(&temporary.directory, &temporary.name, &parent, last_name(&key), create_only).inspect(|()| {
                 temporary.named.store(true, Ordering::Release);
             })?;
@@ -181,6 +195,10 @@ impl Upload for LocalUpload {
         let Some(temporary) = self.temporary.take() else { return Ok(()) };
         let _ = tokio::task::spawn_blocking(move || drop(temporary)).await;
         Ok(())
+    }
+
+    fn unless(&mut self, gone: Arc<AtomicBool>) {
+        self.gone = gone;
     }
 
     fn leftover(&self) -> Option<String> {

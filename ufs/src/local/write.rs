@@ -6,11 +6,12 @@ use forebay_base::ErrorKind;
 use rustix::{
     fd::OwnedFd,
     fs::{
-        AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fsync, linkat, mkdirat, openat, renameat,
+        AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fstat, fsync, linkat, mkdirat, openat, renameat,
         renameat_with, statat, unlinkat,
     },
     io::Errno,
 };
+use std::sync::OnceLock;
 
 const TEMPORARY: &str = ".forebay-put-";
 
@@ -24,7 +25,8 @@ pub(super) fn put(root: &Root, key: &str, bytes: &[u8], create_only: bool) -> Re
     let parent = make_parent(&root.open()?, key)?;
     let temporary = fresh_name()?;
     let file = create(&parent, &temporary)?;
-    let written = write_all(&file, bytes)
+    let written = set_new_mode(&file)
+        .and_then(|()| write_all(&file, bytes))
         .and_then(|()| sync(&file))
         .and_then(|()| name_it(&parent, &temporary, &parent, name, create_only));
     if written.is_err() {
@@ -51,10 +53,22 @@ pub(super) fn fresh_name() -> Result<String, Failure> {
     Ok(format!("{TEMPORARY}{:016x}", u64::from_le_bytes(random)))
 }
 
-/// Makes a file that nobody else has.
+/// Makes a file that nobody else has, and nobody else reads until its mode is set.
 pub(super) fn create(directory: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::from_raw_mode(0o644)).map_err(|errno| failure_of(errno, "creating the file"))
+    openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(|errno| failure_of(errno, "creating the file"))
+}
+
+/// What any program's new file gets: readable by all, less the process's mask.
+pub(super) fn set_new_mode(file: &OwnedFd) -> Result<(), Failure> {
+    static MASK: OnceLock<u32> = OnceLock::new();
+    let mask = *MASK.get_or_init(|| {
+        // Asking with `umask` would change it for a moment.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
+    });
+    fchmod(file, Mode::from_raw_mode(0o644 & !mask)).map_err(|errno| failure_of(errno, "setting its mode"))
 }
 
 pub(super) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Failure> {
@@ -100,15 +114,29 @@ pub(super) fn name_it(
     fsync(parent).map_err(|errno| failure_of(errno, "syncing the directory"))
 }
 
-/// Removes a file that its writer left under a temporary name, if it is still there.
-pub(super) fn remove_temporary(root: &Root, key: &str) -> Result<(), Failure> {
+/// Removes a file that its writer left under a temporary name, if it is still there; whether it was. While its directory
+/// cannot be opened that is not known: nothing may be mounted there yet.
+pub(super) fn remove_temporary(root: &Root, key: &str) -> Result<bool, Failure> {
     if !is_temporary(last_name(key)) {
         return Err(Failure::new(ErrorKind::Invalid, format!("want a name that begins with {TEMPORARY}")));
     }
-    match delete(root, key) {
-        Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
-        other => other,
+    let opened = root.open().and_then(|root| {
+        open_beneath(&root, parent_of(key), OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|errno| failure_of(errno, "opening the directory"))
+    });
+    let parent = opened.map_err(|failure| match failure.kind {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            Failure::unavailable(format!("its directory cannot be opened: {}", failure.message))
+        }
+        _ => failure,
+    })?;
+    match unlinkat(&parent, last_name(key), AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(failure_of(errno, "removing the file")),
     }
+    fsync(&parent).map_err(|errno| failure_of(errno, "syncing the directory"))?;
+    Ok(true)
 }
 
 pub(super) fn delete(root: &Root, key: &str) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Once,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) is_repeatable: bool,
     /// How long one attempt may take, where the store may have much to do before it answers.
     pub(super) patience: Option<Duration>,
+    /// Not sent once this is set: nobody wants what it would do any more.
+    pub(super) unless: Option<&'a AtomicBool>,
 }
 
 impl<'a> Call<'a> {
@@ -58,6 +60,7 @@ impl<'a> Call<'a> {
             body: Bytes::new(),
             is_repeatable: true,
             patience: None,
+            unless: None,
         }
     }
 }
@@ -116,6 +119,9 @@ impl Client {
     pub(super) async fn send(&self, call: &Call<'_>, gate: &Gate, deadline: Instant) -> Result<Response, Trouble> {
         let mut attempt = 0;
         loop {
+            if call.unless.is_some_and(|gone| gone.load(Ordering::Acquire)) {
+                return Err(Trouble::Failed(Failure::abandoned()));
+            }
             let (trouble, is_curable) = match self.attempt(call, gate, deadline).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -162,8 +168,13 @@ impl Client {
             // The status says enough.
             Ok(Err(_)) | Err(_) => String::new(),
         };
-        let refused = failure::of_response(status, &body, region.as_deref(), &self.bucket);
-        Err((Trouble::Refused(Refusal { status, failure: refused.failure }), refused.is_curable))
+        let mut refused = failure::of_response(status, &body, region.as_deref(), &self.bucket);
+        // A store that is too busy has not begun; after any other fault it may have done what it was asked.
+        let is_known = call.is_repeatable || is_too_busy(status);
+        if refused.is_curable && !is_known {
+            refused.failure.message.push_str("; it is not known whether the store did it");
+        }
+        Err((Trouble::Refused(Refusal { status, failure: refused.failure }), refused.is_curable && is_known))
     }
 
     /// The request, and a count of the bytes of its body that went out.
@@ -223,6 +234,10 @@ impl Client {
         let host = self.base.host_str().unwrap_or("");
         self.base.port_or_known_default().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
     }
+}
+
+fn is_too_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// A body in slices that are counted when the connection takes them.

@@ -1,7 +1,8 @@
 //! An object that is written piece by piece: one PUT if it fits into one part, else a multipart upload with a few parts on
 //! their way at once.
 //!
-//! Invariants: at most `PARTS_UNDER_WAY` parts and one that is being filled are in memory; a part waits for its turn among
+//! Invariants: at most `PARTS_UNDER_WAY` parts and one that is being filled are in memory, all of the length that was
+//! counted when the upload began; a part waits for its turn among
 //! the mount's requests like any other; a multipart upload that is not completed is aborted, also when it is dropped.
 
 use super::{
@@ -21,7 +22,10 @@ use bytes::{Bytes, BytesMut};
 use forebay_base::{ErrorKind, unix_now_ms};
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::AtomicBool},
+};
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
 /// Stores want at least 5 MiB of every part but the last.
@@ -29,24 +33,30 @@ const PART_BYTES: u64 = 8 << 20;
 const PARTS_UNDER_WAY: usize = 2;
 /// Stores take no more parts than this.
 const PARTS_MAX: u32 = 10_000;
-/// Parts of one length where the size is not known: each step doubles it.
-const PARTS_IN_STEP: u32 = 1_000;
+/// Stores take no larger objects than this: 5 TiB.
+const OBJECT_BYTES_MAX: u64 = 5 << 40;
 
-/// How long part `number`, from 1, is. With a known size all are of one length, which some stores insist on.
-fn part_bytes(size: Option<u64>, number: u32) -> u64 {
+/// How long all parts but the last are: one length, which some stores insist on.
+fn part_bytes(size: Option<u64>) -> u64 {
+    let least = size.map_or(0, |size| size.div_ceil(u64::from(PARTS_MAX)));
+    least.checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX).max(PART_BYTES)
+}
+
+/// Whether an object may have this size.
+pub(super) fn check_size(size: Option<u64>) -> Result<(), Failure> {
     match size {
-        Some(size) => size.div_ceil(u64::from(PARTS_MAX)).next_multiple_of(1 << 20).max(PART_BYTES),
-        None => PART_BYTES << (number.saturating_sub(1) / PARTS_IN_STEP).min(6),
+        Some(size) if size > OBJECT_BYTES_MAX => {
+            let message = format!("{size} bytes: S3 takes objects of at most {OBJECT_BYTES_MAX} bytes (5 TiB)");
+            Err(Failure::new(ErrorKind::Unsupported, message))
+        }
+        _ => Ok(()),
     }
 }
 
 /// The most that an upload holds in memory.
 pub(super) fn memory_bytes(size: Option<u64>) -> u64 {
-    let part = part_bytes(size, 1);
-    match size {
-        Some(size) if size <= part => size,
-        _ => part * (PARTS_UNDER_WAY as u64 + 1),
-    }
+    let parts = part_bytes(size).saturating_mul(PARTS_UNDER_WAY as u64 + 1);
+    size.unwrap_or(u64::MAX).min(parts)
 }
 
 #[derive(Deserialize)]
@@ -81,6 +91,7 @@ pub(super) struct S3Upload {
     filling: BytesMut,
     multipart: Option<Multipart>,
     failed: bool,
+    gone: Arc<AtomicBool>,
 }
 
 impl S3Upload {
@@ -97,6 +108,7 @@ impl S3Upload {
             filling: BytesMut::new(),
             multipart: None,
             failed: false,
+            gone: Arc::default(),
         }
     }
 
@@ -113,14 +125,20 @@ impl S3Upload {
             return Err(Failure::new(ErrorKind::Closed, "it failed before"));
         }
         self.written += bytes.len() as u64;
+        if let Some(size) = self.size.filter(|size| self.written > *size) {
+            return Err(Failure::wrong_size(self.written, size));
+        }
+        let part = usize::try_from(part_bytes(self.size)).unwrap_or(usize::MAX);
         let mut rest = bytes;
         while !rest.is_empty() {
-            let number = self.multipart.as_ref().map_or(1, |multipart| multipart.next);
-            let part = part_bytes(self.size, number) as usize;
             // Sent when more comes: what fits into one part needs no multipart upload.
             if self.filling.len() >= part {
                 self.send_part().await?;
                 continue;
+            }
+            if self.filling.is_empty() {
+                // At once, so that it never holds more than a part.
+                self.filling.reserve(usize::try_from(self.size.unwrap_or(u64::MAX)).unwrap_or(part).min(part));
             }
             let (now, later) = rest.split_at(rest.len().min(part - self.filling.len()));
             self.filling.extend_from_slice(now);
@@ -141,7 +159,9 @@ impl S3Upload {
         }
         let number = multipart.next;
         if number > PARTS_MAX {
-            return Err(Failure::new(ErrorKind::Invalid, format!("it has more than {PARTS_MAX} parts")));
+            let most = PART_BYTES * u64::from(PARTS_MAX);
+            let message = format!("it is longer than {most} bytes, the most of a file whose size was not announced");
+            return Err(Failure::new(ErrorKind::Unsupported, message));
         }
         multipart.next += 1;
         let (inner, full_key, id) = (Arc::clone(&self.inner), Arc::clone(&self.full_key), Arc::clone(&multipart.id));
@@ -155,13 +175,13 @@ impl S3Upload {
             return Err(Failure::new(ErrorKind::Closed, "it failed before"));
         }
         if let Some(size) = self.size.filter(|size| *size != self.written) {
-            let message = format!("got {} bytes, want the {size} that were announced", self.written);
-            return Err(Failure::new(ErrorKind::Invalid, message));
+            return Err(Failure::wrong_size(self.written, size));
         }
         let create_only = self.mode == WriteMode::CreateOnly;
         if self.multipart.is_none() {
             let bytes = self.filling.split().freeze();
-            return self.inner.put(&self.key, bytes, create_only, self.inner.patient_deadline()).await;
+            let deadline = self.inner.patient_deadline();
+            return self.inner.put(&self.key, bytes, create_only, deadline, Some(&self.gone)).await;
         }
         if !self.filling.is_empty() {
             self.send_part().await?;
@@ -171,7 +191,8 @@ impl S3Upload {
             multipart.arrived().await?;
         }
         multipart.sent.sort_unstable();
-        let etag = self.inner.complete_multipart(&self.full_key, &multipart.id, &multipart.sent, create_only).await?;
+        let (id, parts) = (&multipart.id, &multipart.sent);
+        let etag = self.inner.complete_multipart(&self.full_key, id, parts, create_only, &self.gone).await?;
         self.multipart = None;
         let written = Facts { size: self.written, mtime_s: unix_now_ms() / 1000, etag };
         Ok(self.inner.meta_after(&self.key, written).await)
@@ -181,7 +202,7 @@ impl S3Upload {
     async fn take_back(inner: Arc<S3Inner>, full_key: Arc<str>, mut multipart: Multipart) -> Result<(), Failure> {
         // A part that arrives behind the abort would stay.
         multipart.sending.shutdown().await;
-        inner.abort_multipart(&full_key, &multipart.id).await
+        inner.abort_multipart(&full_key, &multipart.id).await.map(drop)
     }
 }
 
@@ -220,6 +241,10 @@ impl Upload for S3Upload {
         let Some(multipart) = self.multipart.take() else { return Ok(()) };
         let aborted = Self::take_back(Arc::clone(&self.inner), Arc::clone(&self.full_key), multipart).await;
         self.named(aborted)
+    }
+
+    fn unless(&mut self, gone: Arc<AtomicBool>) {
+        self.gone = gone;
     }
 
     fn leftover(&self) -> Option<String> {
@@ -283,6 +308,7 @@ impl S3Inner {
         id: &str,
         parts: &[(u32, String)],
         create_only: bool,
+        gone: &AtomicBool,
     ) -> Result<Option<String>, Failure> {
         let deadline = self.patient_deadline();
         let _permit = self.gate.enter(deadline).await?;
@@ -301,6 +327,7 @@ impl S3Inner {
         let mut call = Call { query: &query, body: body.into(), ..Call::new(Method::POST, full_key) };
         // Done twice it would meet its own object, or an upload that is gone.
         call.is_repeatable = false;
+        call.unless = Some(gone);
         // The store may put the parts together now.
         call.patience = Some(self.gate.limits().deadline.saturating_mul(6));
         if create_only {
@@ -309,6 +336,11 @@ impl S3Inner {
         let response = self.client.send(&call, &self.gate, deadline).await.map_err(|trouble| match trouble {
             Trouble::Refused(refusal) if create_only && refusal.status == StatusCode::PRECONDITION_FAILED => {
                 exists(&refusal.failure.message)
+            }
+            // An answer before this one may have been lost, or somebody else ended it.
+            Trouble::Refused(refusal) if refusal.failure.message.starts_with("NoSuchUpload") => {
+                let said = refusal.failure.message;
+                Failure::unavailable(format!("it is not known whether the store put it together ({said})"))
             }
             trouble => trouble.into(),
         })?;
@@ -326,15 +358,15 @@ impl S3Inner {
         Ok(strong_etag(&completed.e_tag))
     }
 
-    /// An upload that is gone already counts as aborted.
-    pub(super) async fn abort_multipart(&self, full_key: &str, id: &str) -> Result<(), Failure> {
+    /// An upload that is gone already counts as aborted; whether it was still there.
+    pub(super) async fn abort_multipart(&self, full_key: &str, id: &str) -> Result<bool, Failure> {
         let deadline = self.gate.deadline();
         let _permit = self.gate.enter(deadline).await?;
         let query = [("uploadId", id)];
         let call = Call { query: &query, ..Call::new(Method::DELETE, full_key) };
         match self.client.send(&call, &self.gate, deadline).await {
-            Err(Trouble::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(()),
-            other => other.map(drop).map_err(Failure::from),
+            Err(Trouble::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(false),
+            other => other.map(|_| true).map_err(Failure::from),
         }
     }
 
@@ -355,12 +387,17 @@ mod tests {
 
     #[test]
     fn parts_are_long_enough_and_few_enough() {
-        assert_eq!((part_bytes(Some(0), 1), part_bytes(Some(1 << 30), 77)), (PART_BYTES, PART_BYTES));
-        let tebibytes = 5 << 40;
-        let part = part_bytes(Some(tebibytes), 1);
-        assert!(part.is_multiple_of(1 << 20) && tebibytes.div_ceil(part) <= u64::from(PARTS_MAX), "{part}");
-        assert_eq!((part_bytes(None, 1), part_bytes(None, 1000), part_bytes(None, 1001)), (8 << 20, 8 << 20, 16 << 20));
-        assert_eq!(part_bytes(None, PARTS_MAX), 512 << 20);
-        assert_eq!((memory_bytes(Some(7)), memory_bytes(Some(1 << 30)), memory_bytes(None)), (7, 24 << 20, 24 << 20));
+        assert_eq!(
+            (part_bytes(Some(0)), part_bytes(Some(1 << 30)), part_bytes(None)),
+            (PART_BYTES, PART_BYTES, PART_BYTES)
+        );
+        let part = part_bytes(Some(OBJECT_BYTES_MAX));
+        assert!(part.is_multiple_of(1 << 20) && OBJECT_BYTES_MAX.div_ceil(part) <= u64::from(PARTS_MAX), "{part}");
+        assert_eq!((memory_bytes(Some(7)), memory_bytes(Some(20 << 20))), (7, 20 << 20));
+        assert_eq!((memory_bytes(Some(1 << 30)), memory_bytes(None)), (24 << 20, 24 << 20));
+        assert!(memory_bytes(Some(u64::MAX)) > OBJECT_BYTES_MAX, "no size overflows");
+        assert!(check_size(Some(OBJECT_BYTES_MAX)).is_ok() && check_size(None).is_ok());
+        let refused = check_size(Some(OBJECT_BYTES_MAX + 1)).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Unsupported, "{refused:?}");
     }
 }

@@ -10,7 +10,7 @@ use scripted_server::{ScriptedServer, answer};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -334,4 +334,109 @@ async fn a_slow_line_is_no_silent_store() {
     let (ended, lines) = upload_ending_with(COMPLETED, Duration::from_millis(120)).await;
     assert_eq!(ended.expect("slow, but it arrives"), 9 << 20);
     assert_eq!(lines.iter().filter(|line| line.starts_with("PUT")).count(), 2, "sent once each: {lines:?}");
+}
+
+/// A server that answers what `is_meant` with `statuses` in turn, then well; and the lines of what was meant.
+async fn failing(
+    is_meant: fn(&str) -> bool,
+    statuses: &'static [(&'static str, &'static str)],
+) -> (ScriptedServer, Arc<std::sync::Mutex<Vec<String>>>) {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = Arc::clone(&seen);
+    let server = ScriptedServer::start(move |_, request, mut stream| {
+        let status = is_meant(&request.line).then(|| {
+            let mut lines = lines.lock().expect("a lock");
+            lines.push(request.line.clone());
+            statuses.get(lines.len() - 1).copied()
+        });
+        async move {
+            take_body(&request, &mut stream, Duration::ZERO).await;
+            if let Some((status, body)) = status.flatten() {
+                let headers = format!("Content-Length: {}\r\n", body.len());
+                return answer(&mut stream, status, &headers, body.as_bytes()).await;
+            }
+            let body = match request.line.split(' ').next().unwrap_or_default() {
+                "POST" if request.line.contains("?uploads=") => INITIATED,
+                "POST" => COMPLETED,
+                _ => "",
+            };
+            answer(&mut stream, "200 OK", &format!("{META}Content-Length: {}\r\n", body.len()), body.as_bytes()).await;
+        }
+    })
+    .await;
+    (server, seen)
+}
+
+async fn upload_of(server: &ScriptedServer, bytes: usize) -> Result<(), StoreError> {
+    let store = store(server);
+    let mut upload = store.begin_upload("k", WriteMode::Replace, Some(bytes as u64)).await?;
+    upload.write(Bytes::from(vec![7; bytes])).await?;
+    upload.finish().await.map(drop)
+}
+
+const NO_SUCH_UPLOAD: &str = "<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_done_twice_is_not_asked_twice() {
+    let is_put: fn(&str) -> bool = |line| line.starts_with("PUT");
+    let is_begin: fn(&str) -> bool = |line| line.starts_with("POST") && line.contains("?uploads=");
+    let is_complete: fn(&str) -> bool = |line| line.starts_with("POST") && line.contains("?uploadId=");
+    for status in ["500 Oops", "502 Bad Gateway", "504 Gateway Timeout", "409 Conflict"] {
+        // Each answer is another static text, since the server outlives this loop's turn.
+        let statuses: &'static [(&str, &str)] = Box::leak(Box::new([(status, "")]));
+        let (server, seen) = failing(is_put, statuses).await;
+        let error = store(&server).put("k", Bytes::from_static(b"x"), true).await.expect_err("a doubtful answer");
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(error.message.contains("not known"), "{error}");
+        assert_eq!(seen.lock().expect("a lock").len(), 1, "a creation after {status}");
+        let (server, seen) = failing(is_put, statuses).await;
+        store(&server).put("k", Bytes::from_static(b"x"), false).await.expect("replaced twice is replaced");
+        assert_eq!(seen.lock().expect("a lock").len(), 2, "a replacement after {status}");
+        for is_meant in [is_begin, is_complete] {
+            let (server, seen) = failing(is_meant, statuses).await;
+            let error = upload_of(&server, 9 << 20).await.expect_err("a doubtful answer");
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+            assert_eq!(seen.lock().expect("a lock").len(), 1, "an upload after {status}: {error}");
+        }
+    }
+    // A store that is too busy has not begun.
+    for is_meant in [is_begin, is_complete] {
+        let (server, seen) = failing(is_meant, &[("503 Slow Down", ""), ("429 Too Many Requests", "")]).await;
+        upload_of(&server, 9 << 20).await.expect("busy, then not");
+        assert_eq!(seen.lock().expect("a lock").len(), 3);
+    }
+    let (server, _) = failing(is_complete, &[("503 Slow Down", ""), ("404 Not Found", NO_SUCH_UPLOAD)]).await;
+    let error = upload_of(&server, 9 << 20).await.expect_err("it may have been put together");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_any_more_is_not_put_together() {
+    for bytes in [1, 9 << 20] {
+        let (server, lines) = failing(|_| true, &[]).await;
+        let store = store(&server);
+        let mut upload = store.begin_upload("k", WriteMode::Replace, Some(bytes)).await.expect("begun");
+        upload.write(Bytes::from(vec![7; bytes as usize])).await.expect("taken");
+        upload.unless(Arc::new(AtomicBool::new(true)));
+        assert_eq!(upload.finish().await.expect_err("nobody waits").kind, ErrorKind::Closed);
+        let lines = lines.lock().expect("a lock").clone();
+        let named = |line: &&String| line.starts_with("PUT /bucket/k ") || line.starts_with("POST /bucket/k?uploadId=");
+        assert_eq!(lines.iter().filter(named).count(), 0, "{lines:?}");
+        let aborted = lines.iter().filter(|line| line.starts_with("DELETE /bucket/k?uploadId=id ")).count();
+        assert_eq!(aborted, usize::from(bytes > 1), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn sizes_that_no_object_has_are_refused_before_anything_is_sent() {
+    let (server, lines) = failing(|_| true, &[]).await;
+    let store = store(&server);
+    let refused =
+        store.begin_upload("k", WriteMode::Replace, Some((5 << 40) + 1)).await.map(drop).expect_err("too long");
+    assert_eq!(refused.kind, ErrorKind::Unsupported, "{refused}");
+    let mut upload = store.begin_upload("k", WriteMode::Replace, Some(3)).await.expect("begun");
+    let more = upload.write(Bytes::from_static(b"1234")).await.expect_err("more than was announced");
+    assert_eq!(more.kind, ErrorKind::Invalid, "{more}");
+    drop(upload);
+    assert!(lines.lock().expect("a lock").is_empty());
 }
