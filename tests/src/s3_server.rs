@@ -87,8 +87,14 @@ impl S3Server {
     /// Options of a mount of this server, as `--option` arguments.
     #[must_use]
     pub fn mount_options(&self) -> Vec<String> {
+        Self::mount_options_at(self.endpoint())
+    }
+
+    /// The same for a way to it that is not the direct one.
+    #[must_use]
+    pub fn mount_options_at(endpoint: String) -> Vec<String> {
         let pairs = [
-            ("endpoint", self.endpoint()),
+            ("endpoint", endpoint),
             ("region", "us-east-1".into()),
             ("path_style", "true".into()),
             ("access_key", ACCESS_KEY.into()),

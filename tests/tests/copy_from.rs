@@ -4,9 +4,12 @@
 use forebay_tests::{Cluster, Options, Pattern, Process, binary, eventually};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
 const SIZES: [usize; 6] = [0, 1, MIB - 1, MIB, MIB + 1, 100 * MIB];
@@ -239,4 +242,64 @@ fn a_client_that_goes_away_leaves_nothing() {
         copy.kill();
     }
     assert!(fs::read_dir(&store).expect("listed").next().is_none());
+}
+
+/// A way to `to` on which no more than `bytes_per_second` go there, over all connections; its `host:port`. It ends with the
+/// process.
+fn slow_way(to: String, bytes_per_second: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let free_at = Arc::new(Mutex::new(Instant::now()));
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(&to) else { continue };
+            let (mut back, mut forth) = (server.try_clone().expect("a copy"), client.try_clone().expect("a copy"));
+            let (mut client, mut server, free_at) = (client, server, free_at.clone());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(length @ 1..) = client.read(&mut buffer) {
+                    let until = {
+                        let mut free_at = free_at.lock().expect("a lock");
+                        let took = Duration::from_secs_f64(length as f64 / bytes_per_second as f64);
+                        *free_at = (*free_at).max(Instant::now()) + took;
+                        *free_at
+                    };
+                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                    if server.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn more_large_files_than_fit_into_a_worker_all_arrive_in_the_end() {
+    // A client that is less patient than the first files take.
+    let options = Options { fuse: false, ..Options::default() };
+    let cluster = prepared(options.set("fuse.io_timeout", "\"3s\"").set("cluster.rpc_timeout", "\"3s\""));
+    let cli = cluster.cli();
+    let way = slow_way(cluster.s3.as_ref().expect("it was asked for").address(), 8 << 20);
+    let _ = cluster.s3.as_ref().expect("it was asked for").bucket("slow");
+    let mount = forebay_tests::S3Server::mount_options_at(format!("http://{way}"));
+    let mount: Vec<&str> = mount.iter().map(String::as_str).collect();
+    cli.ok(&[&["fs", "mount"], &mount[..], &["/slow", "s3://slow"]].concat());
+    let from = sources(&cluster).join("many");
+    fs::create_dir_all(&from).expect("made");
+    for index in 0..12 {
+        Pattern(index).write(&from.join(format!("f{index}")), 20 << 20).expect("space");
+    }
+    let done = cli.json(&["fs", "copy-from", "-R", "--threads", "8", "--json", text(&from), "/slow/"]);
+    assert_eq!((done["files"].as_u64(), done["failed"].as_u64()), (Some(12), Some(0)), "{done}");
+    let folder = cluster.s3.as_ref().expect("it was asked for").folder_of("slow").join("many");
+    for index in 0..12 {
+        Pattern(index).check(&folder.join(format!("f{index}")), 20 << 20).expect("what arrived");
+    }
 }

@@ -25,6 +25,7 @@ mod service;
 mod shard;
 mod store_gate;
 mod tickets;
+mod upload_memory;
 mod uploads;
 mod within;
 

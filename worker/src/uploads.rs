@@ -1,26 +1,26 @@
 //! Whole files on their way into stores: the store threads' side. A shard hands pieces through a short channel, so that a
 //! slow store slows whoever sends them.
 //!
-//! Invariants: what all uploads of this worker hold in memory is bounded, beyond it new ones wait; an upload that nobody
-//! finishes is given up: when its shard's end is dropped, or when nothing comes for `IDLE`.
+//! Invariants: what all uploads of this worker hold in memory is bounded (`upload_memory`); an upload that nobody
+//! finishes is given up: when its shard's end is dropped, or when nothing comes for `IDLE`; one that nobody waits for any
+//! more gets no name.
 
 use crate::leftovers::{Leftovers, Note};
 use crate::store_gate::StoreGate;
+use crate::upload_memory::{PIECES_UNDER_WAY, UploadMemory};
 use bytes::Bytes;
-use forebay_base::{ErrorKind, KindError, MountId};
+use forebay_base::{ErrorKind, KindError, MountId, limits};
 use forebay_ufs::{ObjectMeta, StoreError, Upload, WriteMode};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// An upload that gets no piece and no end for this long is given up.
 const IDLE: Duration = Duration::from_secs(30);
-/// Pieces between shard and store, per upload.
-const PIECES_UNDER_WAY: usize = 2;
 /// What all uploads of the process hold, in KiB.
 const MEMORY_KIB: u32 = 128 << 10;
-/// What an upload counts for at least and at most: also its pieces wait somewhere.
-const LEAST_KIB: u32 = 512;
 
 /// What to write.
 pub(crate) struct UploadRequest {
@@ -68,12 +68,12 @@ impl UploadLane {
 pub(crate) struct Uploads {
     gate: Arc<StoreGate>,
     leftovers: Arc<Leftovers>,
-    memory: Arc<Semaphore>,
+    memory: UploadMemory,
 }
 
 impl Uploads {
     pub(crate) fn new(gate: Arc<StoreGate>, leftovers: Arc<Leftovers>) -> Arc<Self> {
-        Arc::new(Self { gate, leftovers, memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)) })
+        Arc::new(Self { gate, leftovers, memory: UploadMemory::new(MEMORY_KIB) })
     }
 
     /// Begins an upload, when there is room for it.
@@ -100,11 +100,12 @@ impl Uploads {
         coming: mpsc::Receiver<Step>,
     ) -> Result<(), KindError> {
         let beginning = async {
+            if let Some(size) = request.size.filter(|size| *size > limits::FILE_BYTES_MAX) {
+                let message = format!("{size} bytes: a file has at most {} bytes", limits::FILE_BYTES_MAX);
+                return Err(KindError::new(ErrorKind::Invalid, message));
+            }
             let store = self.gate.open_store(request.mount).await?;
-            let bytes = store.upload_memory_bytes(request.size);
-            let kib = u32::try_from(bytes >> 10).unwrap_or(MEMORY_KIB).clamp(LEAST_KIB, MEMORY_KIB);
-            let closed = |_| KindError::new(ErrorKind::Closed, "the worker is ending");
-            let held = self.memory.clone().acquire_many_owned(kib).await.map_err(closed)?;
+            let held = self.memory.take(request.size, store.upload_memory_bytes(request.size)).await?;
             let upload = store.begin_upload(&request.key, request.mode, request.size).await;
             upload.map(|upload| (upload, held)).map_err(upload_error)
         };
@@ -147,12 +148,7 @@ async fn take(
                 }
             }
             Ok(Some(Step::Finish(done))) => {
-                let finished = upload.finish().await;
-                if finished.is_ok() {
-                    // On error what is left, if anything, is removed by its note.
-                    note.done();
-                }
-                let _ = done.send(finished.map_err(upload_error));
+                finish(upload, note, done).await;
                 return Ok(());
             }
             Ok(None) => return give_up(upload, note).await,
@@ -162,6 +158,31 @@ async fn take(
                 return Err(KindError::new(ErrorKind::Unavailable, message));
             }
         }
+    }
+}
+
+/// Finishes it, unless whoever asked goes away before the store names it: the client may have begun it anew elsewhere.
+async fn finish(mut upload: Box<dyn Upload>, note: Note, mut done: oneshot::Sender<Result<ObjectMeta, KindError>>) {
+    let gone = Arc::new(AtomicBool::new(done.is_closed()));
+    upload.unless(gone.clone());
+    let finished = {
+        let mut finishing = pin!(upload.finish());
+        tokio::select! {
+            finished = &mut finishing => finished,
+            () = done.closed() => {
+                gone.store(true, Ordering::Release);
+                finishing.await
+            }
+        }
+    };
+    if finished.is_ok() {
+        // On error what is left, if anything, is removed by its note.
+        note.done();
+    }
+    match done.send(finished.map_err(upload_error)) {
+        Err(Ok(_)) => tracing::info!("a file got its name after whoever asked for it had gone"),
+        Err(Err(error)) => tracing::debug!(%error, "an upload ended after whoever asked for it had gone"),
+        Ok(()) => {}
     }
 }
 
@@ -177,4 +198,32 @@ async fn give_up(upload: Box<dyn Upload>, note: Note) -> Result<(), KindError> {
 /// A store's error as writers get it.
 fn upload_error(error: StoreError) -> KindError {
     KindError::new(error.kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_ufs::StoreLimits;
+
+    #[tokio::test]
+    async fn a_finish_that_nobody_waits_for_names_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("made");
+        let limits = StoreLimits { concurrency: 4, deadline: Duration::from_secs(20), retries: 0 };
+        let store = forebay_ufs::open(&format!("file://{}", data.display()), &[], limits).expect("a good URI");
+        let leftovers = Leftovers::open(&dir.path().join("notes")).expect("made");
+        for (is_there, want) in [(false, "newer"), (true, "older")] {
+            std::fs::write(data.join("f"), "newer").expect("written");
+            let mut upload = store.begin_upload("f", WriteMode::Replace, None).await.expect("begun");
+            upload.write(Bytes::from_static(b"older")).await.expect("taken");
+            let (done, finished) = oneshot::channel();
+            let asker = is_there.then_some(finished);
+            finish(upload, leftovers.note(), done).await;
+            if let Some(finished) = asker {
+                finished.await.expect("an answer").expect("a good one");
+            }
+            assert_eq!(std::fs::read_to_string(data.join("f")).expect("read"), want);
+        }
+    }
 }

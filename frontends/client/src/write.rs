@@ -1,7 +1,8 @@
 //! Writing whole files: leave from the master, pieces to one worker, and the master's look at what came of it.
 //!
 //! Invariant: a file counts as written when a worker said that the store has all of it and the namespace knows it. What
-//! fails on the way is begun again from its first byte, at another worker if there is one.
+//! fails on the way is begun again from its first byte, at another worker if there is one. Workers that have no room yet
+//! have not failed: they are asked in turn until one has.
 
 use crate::client::Inner;
 use crate::lane::Link;
@@ -17,7 +18,7 @@ use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pieces of one file under way.
 const PIECES_UNDER_WAY: usize = 4;
@@ -25,6 +26,10 @@ const PIECES_UNDER_WAY: usize = 4;
 const TRIES: u32 = 4;
 /// A store may have much to do before it has the whole file.
 const FINISH_PATIENCE: Duration = Duration::from_secs(600);
+/// How long workers may say that other uploads take all their room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(600);
+/// A ticket that has less left is not presented again.
+const TICKET_MARGIN: Duration = Duration::from_secs(10);
 
 /// Where the bytes of a file come from: they can be had again.
 pub trait WriteSource: Sync {
@@ -42,6 +47,8 @@ pub trait WriteSource: Sync {
 enum Failed {
     /// The same everywhere.
     Final(KindError),
+    /// The worker has no room for it now.
+    NoRoom(KindError),
     /// Another try may help.
     Again {
         error: KindError,
@@ -68,24 +75,48 @@ pub(crate) async fn write_file<S: WriteSource>(
     mut progress: impl FnMut(u64),
 ) -> Result<Attr, KindError> {
     let mut backoff = Backoff::new(inner.config.io_timeout);
-    let (mut tries, mut perhaps_done) = (0, false);
+    let mut room = Backoff::new(ROOM_PATIENCE);
+    let (mut tries, mut perhaps_done, mut turn) = (0, false, 0);
+    let mut leave: Option<(Vec<u8>, Instant)> = None;
+    let judged = |error: KindError, perhaps_done: bool| {
+        if error.kind != ErrorKind::Exists || !perhaps_done {
+            return error;
+        }
+        let message = format!("{} now; whether this copy made it is not known: compare it", error.message);
+        KindError::new(ErrorKind::Exists, message)
+    };
     loop {
-        let granted = inner.masters.call(&GrantWrite { path: path.to_vec(), overwrite }).await;
-        let ticket = match granted {
-            Err(error) if error.kind == ErrorKind::Exists && perhaps_done => {
-                let message = format!("{} now; whether this copy made it is not known: compare it", error.message);
-                return Err(KindError::new(ErrorKind::Exists, message));
+        let (ticket, until) = match leave.take().filter(|(_, until)| Instant::now() < *until) {
+            Some(leave) => leave,
+            None => {
+                let asked = Instant::now();
+                let granted = inner.masters.call(&GrantWrite { path: path.to_vec(), overwrite }).await;
+                let granted = granted.map_err(|error| judged(error, perhaps_done))?;
+                let life = Duration::from_millis(granted.ticket_life_ms);
+                (granted.ticket, asked + life.saturating_sub(TICKET_MARGIN))
             }
-            granted => granted?.ticket,
         };
-        let error = match try_once(inner, path, ticket, source, &mut progress).await {
+        let error = match try_once(inner, path, ticket.clone(), turn, source, &mut progress).await {
             Ok(()) => break,
-            Err(Failed::Final(error)) => return Err(error),
+            Err(Failed::Final(error)) => return Err(judged(error, perhaps_done)),
+            Err(Failed::NoRoom(error)) => {
+                if !room.wait().await {
+                    let message = format!("no worker had room for it within {ROOM_PATIENCE:?}: {error}");
+                    return Err(KindError::new(ErrorKind::Overloaded, message));
+                }
+                turn += 1;
+                leave = Some((ticket, until));
+                // Whoever says so is there.
+                backoff = Backoff::new(inner.config.io_timeout);
+                continue;
+            }
             Err(Failed::Again { error, begun, perhaps_done: perhaps }) => {
                 perhaps_done |= perhaps;
+                turn = 0;
                 if begun {
                     tries += 1;
                     backoff = Backoff::new(inner.config.io_timeout);
+                    room = Backoff::new(ROOM_PATIENCE);
                 }
                 error
             }
@@ -112,12 +143,13 @@ async fn try_once<S: WriteSource>(
     inner: &Arc<Inner>,
     path: &[u8],
     ticket: Vec<u8>,
+    turn: usize,
     source: &S,
     progress: &mut impl FnMut(u64),
 ) -> Result<(), Failed> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let upload_id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let (worker, link) = link(inner, path).await?;
+    let (worker, link) = link(inner, path, turn).await?;
     let size = source.size();
     let lost = |error: KindError, begun, perhaps_done| {
         let answered = !link.connection.is_closed();
@@ -129,7 +161,10 @@ async fn try_once<S: WriteSource>(
     let (lost, connection) = (&lost, &link.connection);
     let patience = inner.config.io_timeout.max(inner.config.rpc_timeout);
     let begin = BeginUpload { upload_id, ticket, size };
-    connection.call(&begin, patience).await.map_err(|error| lost(error, false, false))?;
+    connection.call(&begin, patience).await.map_err(|error| match error.kind {
+        ErrorKind::Overloaded => Failed::NoRoom(error),
+        _ => lost(error, false, false),
+    })?;
     let sent = async {
         let piece = |offset: u64| async move {
             let length = (size - offset).min(PIECE_BYTES_MAX as u64) as usize;
@@ -164,8 +199,8 @@ async fn try_once<S: WriteSource>(
     }
 }
 
-/// A connection to the worker that takes the file: the first that the path ranks, those that just failed last.
-async fn link(inner: &Arc<Inner>, path: &[u8]) -> Result<(WorkerId, Link), Failed> {
+/// A connection to the worker that takes the file: that which the path ranks at `turn`, those that just failed last.
+async fn link(inner: &Arc<Inner>, path: &[u8], turn: usize) -> Result<(WorkerId, Link), Failed> {
     let mut hash = DefaultHasher::new();
     path.hash(&mut hash);
     let place = FileId(hash.finish());
@@ -173,7 +208,7 @@ async fn link(inner: &Arc<Inner>, path: &[u8]) -> Result<(WorkerId, Link), Faile
     let mut ranked = placed.ranked(place, BlockIndex(0));
     inner.workers.suspects_last(&mut ranked);
     let again = |error| Failed::Again { error, begun: false, perhaps_done: false };
-    let Some(worker) = ranked.first().and_then(|id| placed.worker(*id)) else {
+    let Some(worker) = ranked.get(turn % ranked.len().max(1)).and_then(|id| placed.worker(*id)) else {
         return Err(again(KindError::new(ErrorKind::Unavailable, "the cluster has no worker")));
     };
     let id = WorkerId(worker.worker_id);

@@ -9,7 +9,7 @@ pub const SIZE_UNKNOWN: u64 = u64::MAX;
 /// Longest piece of an upload, in bytes.
 pub const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Most pieces of one upload that wait at a worker for those before them.
-pub const PIECES_WAITING_MAX: usize = 16;
+pub const PIECES_WAITING_MAX: usize = 4;
 
 /// Leave to write a whole file (role Admin). The master asks the store what is there now.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]

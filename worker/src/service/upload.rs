@@ -1,12 +1,13 @@
 //! Uploads as a shard serves them: pieces are put into order and handed to the store threads. An upload belongs to its
 //! connection and ends with it.
 //!
-//! Invariant: a piece is handed on when all before it were; what waits for that is bounded.
+//! Invariants: a piece is handed on when all before it were; what waits for that is bounded; nothing is taken beyond the
+//! size that was announced.
 
 use super::{Service, Session};
 use crate::counters::{UPLOAD_DONE, UPLOAD_FAILED, UPLOAD_GIVEN_UP};
 use crate::uploads::{UploadLane, UploadRequest};
-use forebay_base::{ErrorKind, KindError, MountId, log, unix_now_ms};
+use forebay_base::{ErrorKind, KindError, MountId, limits, log, unix_now_ms};
 use forebay_net::message::Empty;
 use forebay_net::message::write::{
     AbortUpload, BeginUpload, FinishUpload, FinishUploadReply, PIECE_BYTES_MAX, PIECES_WAITING_MAX, SIZE_UNKNOWN,
@@ -34,6 +35,8 @@ struct Inbox {
     lane: UploadLane,
     mount: MountId,
     key: String,
+    /// The most bytes that may come.
+    bytes_max: u64,
     /// Bytes handed on.
     next: Cell<u64>,
     /// Where the piece that is being handed on ends at least: one beyond its offset.
@@ -103,16 +106,20 @@ impl Service {
             all.insert(id, None);
         }
         let _reserved = Reserved { receiving, id };
+        let size = Some(request.size).filter(|size| *size != SIZE_UNKNOWN);
         let upload = UploadRequest {
             mount: MountId(ticket.mount_id),
             key: ticket.store_key.clone(),
             mode: if ticket.create_only { WriteMode::CreateOnly } else { WriteMode::Replace },
-            size: Some(request.size).filter(|size| *size != SIZE_UNKNOWN),
+            size,
         };
         let lane = match self.uploads.begin(upload).await {
             Ok(lane) => lane,
             Err(error) => {
-                self.view.counters.uploads.at(UPLOAD_FAILED).add(1);
+                // One that there is no room for yet comes again.
+                if error.kind != ErrorKind::Overloaded {
+                    self.view.counters.uploads.at(UPLOAD_FAILED).add(1);
+                }
                 return Err(error);
             }
         };
@@ -121,6 +128,7 @@ impl Service {
             lane,
             mount: MountId(ticket.mount_id),
             key: ticket.store_key,
+            bytes_max: size.unwrap_or(limits::FILE_BYTES_MAX),
             next: Cell::new(0),
             taken: Cell::new(0),
             waiting: RefCell::default(),
@@ -137,6 +145,12 @@ impl Service {
         let length = request.bytes.len();
         if length == 0 || length > PIECE_BYTES_MAX {
             return Err(invalid(format!("upload {id}: got a piece of {length} bytes, want 1 to {PIECE_BYTES_MAX}")));
+        }
+        let end = request.offset.saturating_add(length as u64);
+        if end > inbox.bytes_max {
+            inbox.outcome.set(UPLOAD_FAILED);
+            session.receiving.end(id);
+            return Err(invalid(format!("upload {id}: got bytes up to {end}, want {} at most", inbox.bytes_max)));
         }
         inbox.turn(id, request.offset).await?;
         if let Err(error) = inbox.lane.piece(request.bytes.into()).await {

@@ -287,6 +287,10 @@ impl Cluster {
         sign(std::slice::from_ref(ticket), &self.master.key).remove(0)
     }
 
+    pub(crate) fn signed_write(&self, ticket: &forebay_net::write_ticket::WriteTicket) -> Vec<u8> {
+        forebay_net::write_ticket::sign(ticket, &self.master.key)
+    }
+
     /// Connections to every core.
     pub(crate) async fn client(&self, role: Role) -> Client {
         let worker = self.master.registered.lock().unwrap().clone().expect("a worker is there");

@@ -8,3 +8,4 @@ mod errors;
 mod life;
 mod object_store;
 mod reads;
+mod uploads;
