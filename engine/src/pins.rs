@@ -52,6 +52,11 @@ impl Pins {
         let reserved = (self.reserved_bytes - before).saturating_add(bytes);
         let is_new = !self.leases.contains_key(&content);
         if reserved > limit_bytes || is_new && self.leases.len() >= LEASES_MAX {
+            // The limit has shrunk: this one makes room, so that those behind it can go on.
+            if let Some(lease) = self.leases.get_mut(&content).filter(|lease| bytes <= lease.reserved_bytes) {
+                lease.reserved_bytes = 0;
+                self.reserved_bytes -= before;
+            }
             return Leased::Refused;
         }
         self.reserved_bytes = reserved;
@@ -130,6 +135,16 @@ mod tests {
         assert_eq!(pins.reserved_bytes, 90);
         pins.end(SECOND);
         assert_eq!(pins.lease(FIRST, 100, until, 100), Leased::Renewed { short: false });
+    }
+
+    #[test]
+    fn a_limit_that_shrinks_costs_no_more_than_the_excess() {
+        let (mut pins, until) = (Pins::default(), Instant::now());
+        let content = |id: u64| (FileId(id), Version(1));
+        (0..8).for_each(|id| assert_eq!(pins.lease(content(id), 10, until, 80), Leased::New));
+        let renewed = (0..8).filter(|id| pins.lease(content(*id), 10, until, 55) != Leased::Refused).count();
+        assert_eq!((renewed, pins.reserved_bytes), (5, 50));
+        assert_eq!(pins.lease(content(0), 10, until, 80), Leased::Renewed { short: false });
     }
 
     #[test]

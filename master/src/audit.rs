@@ -50,6 +50,7 @@ fn is_audited(op: Op) -> bool {
         | Op::CacheStatus
         | Op::ListPathPolicies
         | Op::ListPins
+        | Op::GetFeedPosition
         | Op::Pin
         | Op::CachedBlocks
         | Op::Verify

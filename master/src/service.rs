@@ -23,8 +23,8 @@ use forebay_net::message::cluster::{
 use forebay_net::message::handshake::Role;
 use forebay_net::message::job::{CancelJob, JobStatus, ListJobs, SubmitJob};
 use forebay_net::message::namespace::{
-    Attr, AttrResult, GetAttr, GetAttrReply, HoldMounts, ListMounts, ListMountsReply, Lookup, Mount, OpenRead,
-    OpenReadReply, ReadDir, Recheck, Resolve, Unmount,
+    Attr, AttrResult, GetAttr, GetAttrReply, GetFeedPosition, GetFeedPositionReply, HoldMounts, ListMounts,
+    ListMountsReply, Lookup, Mount, OpenRead, OpenReadReply, ReadDir, Recheck, Resolve, Unmount,
 };
 use forebay_net::message::write::{GrantWrite, RecordWrite};
 use forebay_net::message::{Empty, Wire};
@@ -171,6 +171,10 @@ impl MasterService {
             | Op::SetPathPolicy
             | Op::RemovePathPolicy
             | Op::ListPins => self.answer_paths(peer, op, &body).await,
+            Op::GetFeedPosition => {
+                let _: GetFeedPosition = decode(&body)?;
+                Ok(GetFeedPositionReply { position: self.feed.position() }.to_bytes())
+            }
             Op::Mount | Op::Unmount | Op::ListMounts | Op::HoldMounts => self.answer_mounts(peer, op, &body).await,
             Op::SubmitJob | Op::ListJobs | Op::JobStatus | Op::CancelJob => self.answer_jobs(peer, op, &body).await,
             _ => self.answer_cluster(peer, op, &body).await,

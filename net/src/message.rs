@@ -85,6 +85,8 @@ ops! {
     RemovePathPolicy = 0x020F,
     /// What is pinned, and how far that is kept.
     ListPins = 0x0210,
+    /// See the message type of the same name.
+    GetFeedPosition = 0x0211,
     /// Leave to write a whole file.
     GrantWrite = 0x0218,
     /// Looks at a path in its store after a write.

@@ -257,6 +257,7 @@ fn bodies() -> Vec<Body> {
         both(SetPathPolicy { policy: policy.clone() }, policy),
         both(RemovePathPolicy { path: "/data/live".into() }, Empty::default()),
         both(ListPins::default(), ListPinsReply { pins: vec![pin] }),
+        both(GetFeedPosition::default(), GetFeedPositionReply { position: 5 }),
         both(GetClusterMap::default(), cluster_map()),
         both(RegisterWorker { worker: worker_info(), cluster_id: 0 }, cluster_map()),
         both(heartbeat, heartbeat_reply),
@@ -372,7 +373,7 @@ fn damaged_bodies_never_panic() {
             LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
             CacheStatusReply LogLevel LogLevelReply CachedBlocks CachedBlocksReply Refresh RefreshReply
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
-            ListPins ListPinsReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
+            ListPins ListPinsReply GetFeedPosition GetFeedPositionReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             GrantWrite GrantWriteReply RecordWrite BeginUpload UploadPiece FinishUpload FinishUploadReply AbortUpload
             Ticket WriteTicket);
     }

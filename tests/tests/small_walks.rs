@@ -77,3 +77,34 @@ fn each_file_of_a_walk_has_its_own_bytes() {
     }
     Pattern(9).check(&paths[12], 5000).expect("the new bytes");
 }
+
+#[test]
+fn what_was_only_listed_is_not_older_than_what_the_master_learns() {
+    let cluster = Cluster::start(Options::default());
+    let store = cluster.store("walked");
+    for index in 0..FILES {
+        pattern(index, 0).write(&store.join(format!("f{index:04}")), 9000).expect("space");
+    }
+    cluster.mount_local("/walked", &store, &["--freshness", "1h"]);
+    let (folder, cli) = (cluster.mountpoint().join("walked"), cluster.cli());
+    let file = |index: usize| folder.join(format!("f{index:04}"));
+    // The master knows the directory; the mount lists it ahead, and gets tickets for what follows.
+    cli.ok(&["fs", "ls", "/walked"]);
+    for index in 0..10 {
+        std::fs::metadata(file(index * 30)).expect("it is there");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    for index in [20, 90, 21] {
+        pattern(index, 0).check(&file(index), 9000).expect("the file's bytes");
+    }
+    let new = cluster.folder().join("new");
+    Pattern(77).write(&new, 5000).expect("space");
+    cli.ok(&["fs", "copy-from", "--overwrite", new.to_str().expect("text"), "/walked/f0022"]);
+    std::fs::remove_file(store.join("f0095")).expect("it is there");
+    cli.ok(&["fs", "refresh", "/walked"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(std::fs::metadata(file(22)).expect("it is there").len(), 5000);
+    Pattern(77).check(&file(22), 5000).expect("the new bytes at the first try");
+    assert_eq!(std::fs::metadata(file(95)).expect_err("it is gone").kind(), std::io::ErrorKind::NotFound);
+    pattern(96, 0).check(&file(96), 9000).expect("the file's bytes");
+}

@@ -67,7 +67,8 @@ mod tests {
         assert!(number("process_resident_memory_bytes") > 1e6, "{text}");
         assert!(number("process_open_fds") >= 3.0 && number("process_threads") >= 1.0, "{text}");
         let now = crate::unix_now_ms() as f64 / 1000.0;
-        assert!((0.0..600.0).contains(&(now - number("process_start_time_seconds"))), "{text}");
+        // The kernel's clock of starts is coarse.
+        assert!((-2.0..600.0).contains(&(now - number("process_start_time_seconds"))), "{text}");
         assert_eq!(number("forebay_build_info"), 1.0);
     }
 }

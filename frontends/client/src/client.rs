@@ -17,7 +17,9 @@ use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, W
 use forebay_net::Message;
 use forebay_net::message::cluster::{ClusterMap, GetClusterMap, WorkerInfo};
 use forebay_net::message::data::{BlockBytes, CachedBytes, VerifyReply};
-use forebay_net::message::namespace::{Attr, GetAttr, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve};
+use forebay_net::message::namespace::{
+    Attr, GetAttr, GetFeedPosition, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve,
+};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -166,6 +168,11 @@ impl Client {
             tracing::debug!(%directory, names_seen = reply.names_seen, "the directory is still being read from its store");
             (since_us, seen) = (reply.since_us, reply.names_seen);
         }
+    }
+
+    /// Where the master's feed of changed and removed files stands.
+    pub async fn feed_position(&self) -> Result<u64, KindError> {
+        Ok(self.master(&GetFeedPosition::default()).await?.position)
     }
 
     /// Part of a directory if the master knows it without a look at the store; none otherwise.

@@ -39,6 +39,7 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
             allow_other: settings.fuse.allow_other,
         };
         let forebay = Arc::new(Forebay::new(client.clone(), options));
+        tokio::spawn(Forebay::follow_changes(Arc::downgrade(&forebay)));
         let session = Session::start(&mountpoint, &session_options, forebay.clone())?;
         match serve_metrics(settings, &session, forebay).await {
             Ok(http) => Ok((session, http, client)),

@@ -121,7 +121,7 @@ impl Keeper {
         if !gone.is_empty() {
             // It may be loading what is not wanted any more.
             self.loading.shutdown().await;
-            let mut release = Pass::new(self.context(), Duration::ZERO, false);
+            let mut release = Pass::release(self.context(), paths.clone());
             for path in gone.into_iter().filter(|path| !is_covered(path, |above| paths.contains(above))) {
                 release.path(path, true).await;
             }

@@ -5,12 +5,13 @@
 
 use super::loading::Wanted;
 use super::owners::{Core, Owners};
-use super::{Context, Tally};
+use super::{Context, Tally, is_covered};
 use crate::jobs::walk::{Met, Walk};
 use crate::links::LinkError;
 use forebay_base::{FileId, WorkerId};
 use forebay_net::message::data::{PIN_DONE, PIN_REFUSED, Pin, PinItem, PinReply};
 use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -59,6 +60,8 @@ pub(super) struct Pass {
     owners: Owners,
     lease: Duration,
     wants: bool,
+    /// Whatever lies there is left out.
+    kept: BTreeSet<String>,
     batches: HashMap<Core, Batch>,
     calls: JoinSet<Answer>,
     /// Workers that did not answer: they are not waited for again.
@@ -75,12 +78,23 @@ impl Pass {
             context,
             lease,
             wants,
+            kept: BTreeSet::new(),
             batches: HashMap::new(),
             calls: JoinSet::new(),
             silent: HashSet::new(),
             passed: Vec::new(),
             wanted: HashMap::new(),
         }
+    }
+
+    /// One that ends the leases of everything but what lies in other paths.
+    pub(super) fn release(context: Arc<Context>, kept: BTreeSet<String>) -> Self {
+        Self { kept, ..Self::new(context, Duration::ZERO, false) }
+    }
+
+    fn keeps(&self, path: &[u8]) -> bool {
+        let path = String::from_utf8_lossy(path);
+        !self.kept.is_empty() && (self.kept.contains(&*path) || is_covered(&path, |above| self.kept.contains(above)))
     }
 
     /// Goes over one path. `is_covered`: another path has the same files.
@@ -90,6 +104,7 @@ impl Pass {
         let mut walk = Walk::whole(Arc::clone(&self.context.tree), path, None);
         while let Some(met) = walk.next().await {
             match met {
+                Met::File { place, .. } if self.keeps(&place.path) => {}
                 Met::File { place, id, size, version } => {
                     let file = Wanted { path: place.path, id, size, version };
                     self.file(root, file, is_covered).await;

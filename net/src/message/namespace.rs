@@ -384,6 +384,21 @@ pub struct ListPinsReply {
 }
 message!(ListPins => ListPinsReply);
 
+/// Where the feed of changed and removed files stands: what a mount remembers of names is as old as its last look here.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct GetFeedPosition {
+    /// Always 0.
+    pub reserved: u8,
+}
+
+/// Answers `GetFeedPosition`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct GetFeedPositionReply {
+    /// Another one whenever a file that was known changed or went.
+    pub position: u64,
+}
+message!(GetFeedPosition => GetFeedPositionReply);
+
 /// Takes a path's policy away (role Admin). `NotFound` when it has none.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct RemovePathPolicy {

@@ -25,9 +25,12 @@ use serde::Deserialize;
 use std::{
     fmt::Write,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
+/// An abort is repeated, since parts may be on their way.
+const ABORTED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
 /// Stores want at least 5 MiB of every part but the last.
 const PART_BYTES: u64 = 8 << 20;
 const PARTS_UNDER_WAY: usize = 2;
@@ -200,9 +203,15 @@ impl S3Upload {
 
     /// Ends what is on its way and takes the multipart upload back.
     async fn take_back(inner: Arc<S3Inner>, full_key: Arc<str>, mut multipart: Multipart) -> Result<(), Failure> {
-        // A part that arrives behind the abort would stay.
+        let was_sending = !multipart.sending.is_empty();
         multipart.sending.shutdown().await;
-        inner.abort_multipart(&full_key, &multipart.id).await.map(drop)
+        inner.abort_multipart(&full_key, &multipart.id).await?;
+        // A part that the store was still taking in when the upload was aborted may bring it back.
+        for pause in ABORTED_AGAIN_AFTER.into_iter().filter(|_| was_sending) {
+            tokio::time::sleep(pause).await;
+            inner.abort_multipart(&full_key, &multipart.id).await?;
+        }
+        Ok(())
     }
 }
 

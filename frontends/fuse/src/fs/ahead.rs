@@ -24,7 +24,9 @@ const BATCHES_MAX: usize = 8;
 const BATCHES_KNOWN_MAX: usize = 32;
 /// What was read this lately is not fetched again for a thread of the same walk that lags behind.
 const READ_LATELY: Duration = Duration::from_secs(1);
-/// Longest wait for a batch that is under way.
+/// A batch this young is not given up for another one.
+const YOUNG: Duration = Duration::from_secs(1);
+/// How long after a batch began its readers stop waiting for it.
 const WAIT: Duration = Duration::from_millis(200);
 
 /// What a batch became; none until it has arrived.
@@ -61,6 +63,14 @@ struct Batch {
     unread: usize,
     /// None once all was read.
     arrival: Option<Arrival>,
+    began: Instant,
+}
+
+impl Batch {
+    /// Somebody is likely to want it still.
+    fn is_young(&self) -> bool {
+        self.arrival.is_some() && self.began.elapsed() < YOUNG
+    }
 }
 
 impl Ahead {
@@ -70,17 +80,18 @@ impl Ahead {
 
     /// All bytes of a content, if they were fetched ahead.
     pub(super) async fn get(&self, wanted: Content) -> Option<Bytes> {
-        let (mut arrival, index) = {
+        let (mut arrival, index, began) = {
             let state = self.state();
             let place = *state.by_content.get(&wanted)?;
             let batch = state.batches.iter().find(|batch| batch.serial == place.serial)?;
-            (batch.arrival.clone()?, place.index)
+            (batch.arrival.clone()?, place.index, batch.began)
         };
         let content = |files: &Option<Vec<Option<Bytes>>>| files.as_ref()?.get(index).cloned().flatten();
         if arrival.borrow().is_some() {
             return content(&arrival.borrow());
         }
-        let arrived = tokio::time::timeout(WAIT, arrival.wait_for(Option::is_some)).await;
+        let arrived =
+            tokio::time::timeout(WAIT.saturating_sub(began.elapsed()), arrival.wait_for(Option::is_some)).await;
         content(&*arrived.ok()?.ok()?)
     }
 
@@ -105,6 +116,9 @@ impl Ahead {
             let covered = |(content, _): &(Content, _)| state.by_content.get(content).is_some_and(Place::covers);
             let held = followers.iter().take_while(|follower| covered(follower)).count();
             if held > 0 && held >= followers.len().min(state.batch_length()) / 2 {
+                return;
+            }
+            if state.batches.iter().filter(|batch| batch.is_young()).count() >= BATCHES_MAX {
                 return;
             }
             let chosen = choose(followers.into_iter().filter(|follower| !covered(follower)));
@@ -147,7 +161,13 @@ impl State {
         for (index, content) in contents.iter().enumerate() {
             self.by_content.insert(*content, Place { serial, index, read: None });
         }
-        self.batches.push_back(Batch { serial, unread: contents.len(), contents, arrival: Some(arrival) });
+        self.batches.push_back(Batch {
+            serial,
+            unread: contents.len(),
+            contents,
+            arrival: Some(arrival),
+            began: Instant::now(),
+        });
     }
 }
 

@@ -93,18 +93,17 @@ impl Forebay {
         self.nodes.get(id).ok_or(Errno::STALE)
     }
 
-    /// How long the kernel may believe something that ends at `until`.
-    fn valid_for(&self, until: Option<Instant>) -> Duration {
-        match until {
-            None => self.options.attr_timeout_max,
-            Some(until) => until.saturating_duration_since(Instant::now()).min(self.options.attr_timeout_max),
-        }
+    /// How long the kernel may believe something that was asked for at `asked` and ends at `until`.
+    fn valid_for(&self, until: Option<Instant>, asked: Instant) -> Duration {
+        let most = asked.checked_add(self.options.attr_timeout_max);
+        let until = until.into_iter().chain(most).min().unwrap_or(asked);
+        until.saturating_duration_since(Instant::now())
     }
 
     fn entry(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> Entry {
         let node = self.nodes.look_up(parent, name, attr, asked);
         let until = super::node_table::valid_until(attr, asked);
-        Entry { node, attr: super::node_table::node_attr(attr), valid: self.valid_for(until) }
+        Entry { node, attr: super::node_table::node_attr(attr), valid: self.valid_for(until, asked) }
     }
 
     /// The errno for a failure of `what` on a node; says in the log what a person should know.
@@ -161,10 +160,11 @@ impl Handler for Forebay {
             return Err(Errno::NAMETOOLONG);
         }
         let directory = self.nodes.with(parent, |parent| parent.file_id).ok_or(Errno::STALE)?;
-        if let Some((attr, asked)) = self.names.find(directory, name)
-            && !self.nodes.contradicts(&attr, asked)
-        {
-            return Ok(self.entry(parent, name, &attr, asked));
+        if let Some((attr, asked)) = self.names.find(directory, name) {
+            if !self.nodes.contradicts(&attr, asked) {
+                return Ok(self.entry(parent, name, &attr, asked));
+            }
+            self.names.forget(directory);
         }
         let asked = Instant::now();
         match self.client.lookup(directory, name).await {
@@ -196,13 +196,16 @@ impl Handler for Forebay {
         match self.client.get_attr(node.file_id).await {
             Ok(attr) if self.nodes.refresh(id, &attr, asked) => {
                 let until = super::node_table::valid_until(&attr, asked);
-                Ok((super::node_table::node_attr(&attr), self.valid_for(until)))
+                Ok((super::node_table::node_attr(&attr), self.valid_for(until, asked)))
             }
             Ok(_) => {
                 self.supersede(id, &node);
                 own(&node)
             }
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Stale) && node.opens > 0 => own(&node),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Stale) => {
+                self.supersede(id, &node);
+                if node.opens > 0 { own(&node) } else { Err(self.failed("stat", id, &error)) }
+            }
             Err(error) => Err(self.failed("stat", id, &error)),
         }
     }

@@ -108,4 +108,9 @@ impl Grants {
     pub(super) fn remove(&self, content: Content) {
         self.state().held.remove(&content);
     }
+
+    /// Something has changed somewhere: what was asked for with other files and not opened yet may be old.
+    pub(super) fn forget_idle(&self) {
+        self.state().held.retain(|_, held| !held.idle);
+    }
 }

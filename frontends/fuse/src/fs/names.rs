@@ -3,7 +3,7 @@
 //!
 //! Invariants: nothing is answered for longer than the master allowed, counted from when it was asked; the parts of a
 //! directory never overlap, so nothing older shows behind something newer; at most `ENTRIES_MAX` entries are held, the
-//! oldest parts go first; nothing that was asked for before `forget` is taken in after it.
+//! oldest parts go first; nothing that was asked for before `forget` is taken in after it, nor over what was asked later.
 
 use super::node_table::valid_until;
 use forebay_base::{FileId, Version};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 pub(super) type Content = (FileId, Version);
 
 const ENTRIES_MAX: usize = 128 << 10;
+/// Directories beyond the first so many have listed parts, or are swept.
 const DIRECTORIES_MAX: usize = 4096;
 /// Not worth remembering if it may be believed for less.
 const VALID_MS_MIN: u64 = 500;
@@ -43,6 +44,8 @@ struct State {
     entries: usize,
     next_serial: u64,
     not_before: Instant,
+    /// So many directories are swept.
+    sweep_at: usize,
 }
 
 struct Listed {
@@ -111,10 +114,16 @@ impl Listed {
 
 impl State {
     fn listed(&mut self, directory: FileId) -> &mut Listed {
-        if !self.directories.contains_key(&directory) && self.directories.len() >= DIRECTORIES_MAX {
-            self.directories.retain(|_, listed| !listed.parts.is_empty() || listed.is_asking);
+        if self.directories.len() >= self.sweep_at && !self.directories.contains_key(&directory) {
+            self.sweep();
         }
         self.directories.entry(directory).or_default()
+    }
+
+    /// Forgets directories of which nothing is known. Not again before there are twice as many as are left.
+    fn sweep(&mut self) {
+        self.directories.retain(|_, listed| !listed.parts.is_empty() || listed.is_asking);
+        self.sweep_at = DIRECTORIES_MAX.max(self.directories.len() * 2);
     }
 
     fn remove(&mut self, directory: FileId, after: &[u8]) {
@@ -147,6 +156,7 @@ impl Names {
             entries: 0,
             next_serial: 0,
             not_before: Instant::now(),
+            sweep_at: DIRECTORIES_MAX,
         };
         Self { state: Mutex::new(state), life_max, found: AtomicU64::new(0) }
     }
@@ -199,6 +209,7 @@ impl Names {
         }
         let after = goes_on.cloned().unwrap_or_else(|| name[..name.len().saturating_sub(1)].to_vec());
         (listed.misses, listed.is_asking) = (0, true);
+        listed.misses_wanted = listed.misses_wanted.max(MISSES);
         Some(after)
     }
 
@@ -222,7 +233,12 @@ impl Names {
         if !worth || !in_order || entries.first().is_some_and(|first| first.name.as_slice() <= after) {
             return;
         }
-        for after in state.listed(directory).overlapping(after, entries.last().filter(|_| !end)) {
+        let listed = state.listed(directory);
+        let overlapping = listed.overlapping(after, entries.last().filter(|_| !end));
+        if overlapping.iter().any(|after| listed.parts.get(after).is_some_and(|part| part.asked > asked)) {
+            return;
+        }
+        for after in overlapping {
             state.remove(directory, &after);
         }
         let serial = state.next_serial;
@@ -237,11 +253,30 @@ impl Names {
     /// Something in a directory is not as it was listed.
     pub(super) fn forget(&self, directory: FileId) {
         let mut state = self.state();
-        state.not_before = Instant::now();
-        if let Some(listed) = state.directories.get_mut(&directory) {
+        let state = &mut *state;
+        if let Some(listed) = state.directories.get_mut(&directory)
+            && (listed.is_asking || !listed.parts.is_empty())
+        {
+            state.not_before = Instant::now();
             let parts = std::mem::take(&mut listed.parts);
             state.entries -= parts.values().map(|part| part.entries.len()).sum::<usize>();
         }
+    }
+
+    /// Something is not as it was listed, somewhere.
+    pub(super) fn forget_all(&self) {
+        let mut state = self.state();
+        state.not_before = Instant::now();
+        state.entries = 0;
+        state.order.clear();
+        state.directories.values_mut().for_each(|listed| listed.parts.clear());
+        state.sweep();
+    }
+
+    /// Whether nothing is remembered, nor on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.entries == 0 && !state.directories.values().any(|listed| listed.is_asking)
     }
 
     /// Files behind a name in its directory's order, as far as they are known and may be believed. None at all if the

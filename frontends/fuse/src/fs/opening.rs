@@ -10,9 +10,11 @@ use crate::handler::Errno;
 use bytes::Bytes;
 use forebay_base::{ErrorKind, FileId, KindError};
 use forebay_client::Grant;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+/// How often the master is asked whether something changed, while anything is remembered.
+const FOLLOWED_EACH: Duration = Duration::from_secs(1);
 /// Entries of a listing asked for at once.
 const PART_ENTRIES: u32 = 1024;
 
@@ -70,7 +72,7 @@ impl Forebay {
                     answer = Err(KindError::new(ErrorKind::Stale, message));
                 }
                 Err(error) => {
-                    if error.kind == ErrorKind::Stale {
+                    if matches!(error.kind, ErrorKind::Stale | ErrorKind::NotFound) {
                         self.not_live(content, node);
                     }
                     if content == own {
@@ -96,7 +98,40 @@ impl Forebay {
     /// A node's version is not live any more: the kernel has to look its name up again.
     pub(super) fn supersede(&self, id: u64, node: &Node) {
         self.nodes.supersede(id);
-        self.not_live((node.file_id, node.version), node);
+        if !node.superseded {
+            self.not_live((node.file_id, node.version), node);
+        }
+    }
+
+    /// Asks each second whether a file changed or went, and forgets what was asked for ahead if so: what is opened later
+    /// is then at most as old as that. Ends with the file system.
+    pub async fn follow_changes(forebay: Weak<Forebay>) {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(FOLLOWED_EACH).await;
+            let Some(forebay) = forebay.upgrade() else { return };
+            if forebay.names.is_empty() {
+                seen = None;
+                continue;
+            }
+            match forebay.client.feed_position().await {
+                Ok(position) if seen == Some(position) => {}
+                Ok(position) => {
+                    seen = Some(position);
+                    forebay.forget_ahead();
+                }
+                // A master that is away changes nothing; one that is away for long may come back changed.
+                Err(error) => {
+                    tracing::debug!(%error, "the master does not say whether files changed");
+                    seen = None;
+                }
+            }
+        }
+    }
+
+    fn forget_ahead(&self) {
+        self.names.forget_all();
+        self.grants.forget_idle();
     }
 
     /// Starts on the contents of the small files that follow in a walk.
