@@ -231,10 +231,18 @@ impl UnderStore for S3Store {
         let wrong = || Failure::new(ErrorKind::Invalid, "want the id of an upload and its key");
         let (id, key) = self.named(leftover.split_once(' ').ok_or_else(wrong), "clean up", leftover)?;
         self.named(check_file_key(key), "clean up", key)?;
-        let deadline = self.inner.gate.deadline();
         let full_key = self.inner.full_key(key);
-        let result = self.inner.gate.within(deadline, self.inner.abort_multipart(&full_key, id)).await;
-        self.named(result, "clean up", key)
+        let abort = async || {
+            let deadline = self.inner.gate.deadline();
+            self.inner.gate.within(deadline, self.inner.abort_multipart(&full_key, id)).await
+        };
+        let was_there = self.named(abort().await, "clean up", key)?;
+        // A part that the store was still taking in may bring it back.
+        for pause in upload::ABORTED_AGAIN_AFTER.into_iter().filter(|_| was_there) {
+            tokio::time::sleep(pause).await;
+            self.named(abort().await, "clean up", key)?;
+        }
+        Ok(was_there)
     }
 
     fn upload_memory_bytes(&self, size: Option<u64>) -> u64 {

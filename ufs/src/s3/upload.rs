@@ -30,7 +30,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
 /// An abort is repeated, since parts may be on their way.
-const ABORTED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
+pub(super) const ABORTED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
 /// Stores want at least 5 MiB of every part but the last.
 const PART_BYTES: u64 = 8 << 20;
 const PARTS_UNDER_WAY: usize = 2;
