@@ -84,7 +84,8 @@ impl Tickets {
         self.grants.get(&(file, version)).filter(|grant| grant.expires_unix_ms > now_unix_ms).cloned()
     }
 
-    /// The held grant that came from exactly this ticket: it needs no second verification.
+    /// The held grant of the same file, version and signature: the ticket needs no second verification, since it could
+    /// give nothing that this connection has not shown already.
     pub(crate) fn same(&self, file: FileId, version: Version, bytes: &[u8], now_unix_ms: u64) -> Option<Rc<Grant>> {
         let signature = signature_of(bytes);
         self.get(file, version, now_unix_ms).filter(|grant| grant.signature == signature)

@@ -26,10 +26,10 @@ use std::time::{Duration, Instant, SystemTime};
 const WHAT: &str = "fs copy-to";
 
 #[derive(Default)]
-struct Tally {
-    files: u64,
-    failed: u64,
-    bytes: u64,
+pub(super) struct Tally {
+    pub(super) files: u64,
+    pub(super) failed: u64,
+    pub(super) bytes: u64,
 }
 
 /// One thing to copy and where to.
@@ -110,7 +110,8 @@ pub(crate) async fn copy_to(client: &Client, arguments: CopyTo) -> Result<(), Fa
     }
 }
 
-fn report(tally: &Tally, took: Duration, as_json: bool) -> Result<(), Failure> {
+/// Says what was copied, either way.
+pub(super) fn report(tally: &Tally, took: Duration, as_json: bool) -> Result<(), Failure> {
     let Tally { files, failed, bytes } = tally;
     let seconds = took.as_secs_f64();
     if as_json {

@@ -3,35 +3,28 @@
 //! Invariants: a file appears whole or not at all, and counts as copied when its store has all of it; a local file that
 //! changes while it is read is not copied.
 
+use super::copy::{Tally, report};
 use super::local_tree::{LocalTree, Seen};
 use super::paths::absolute;
 use super::progress::Progress;
 use super::walk::join;
 use crate::arguments::CopyFrom;
 use crate::failure::{Failure, NOT_FOUND};
-use crate::output::{self, printable};
-use forebay_base::{ByteSize, ErrorKind, KindError};
+use crate::output::printable;
+use forebay_base::{ErrorKind, KindError};
 use forebay_client::message::namespace::KIND_DIRECTORY;
 use forebay_client::{Client, WriteSource};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use serde_json::json;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const WHAT: &str = "fs copy-from";
-
-#[derive(Default)]
-struct Tally {
-    files: u64,
-    failed: u64,
-    bytes: u64,
-}
 
 /// A source that exists, and where it goes.
 struct Root {
@@ -158,18 +151,6 @@ fn own_name(path: &Path) -> Result<std::ffi::OsString, Failure> {
 /// Where a file `below` a source goes.
 fn place(to: &[u8], below: &Path) -> Vec<u8> {
     below.iter().fold(to.to_vec(), |path, name| join(&path, name.as_bytes()))
-}
-
-fn report(tally: &Tally, took: Duration, as_json: bool) -> Result<(), Failure> {
-    let Tally { files, failed, bytes } = tally;
-    let seconds = took.as_secs_f64();
-    if as_json {
-        let value = json!({ "files": files, "failed": failed, "bytes": bytes, "seconds": seconds });
-        return output::line(&value.to_string());
-    }
-    let speed = ByteSize((*bytes as f64 / seconds.max(0.001)) as u64);
-    let size = ByteSize(*bytes);
-    output::line(&format!("{files} files copied, {failed} failed; {bytes} bytes ({size}); {seconds:.1} s, {speed}/s"))
 }
 
 async fn copy(

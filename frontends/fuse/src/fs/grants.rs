@@ -9,6 +9,7 @@ use forebay_client::Grant;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 const GRANTS_MAX: usize = 32 << 10;
 /// Siblings asked for with a file that is opened out of any order.
@@ -29,6 +30,8 @@ struct State {
     held: HashMap<Content, Held>,
     order: VecDeque<(Content, u64)>,
     next_serial: u64,
+    /// Siblings that were asked for before this may be old.
+    not_before: Option<Instant>,
     /// Siblings that ended since the last judgement, and those of them that had been opened.
     ended: u32,
     used: u32,
@@ -88,9 +91,12 @@ impl Grants {
         if state.pays_not && !state.requests.is_multiple_of(PROBE) { 0 } else { SIBLINGS }
     }
 
-    /// Takes a grant in; `sibling`: it was asked for with another file.
-    pub(super) fn put(&self, content: Content, grant: Arc<Grant>, sibling: bool) {
+    /// Takes a grant in that was asked for at `asked`; `sibling`: with another file.
+    pub(super) fn put(&self, content: Content, grant: Arc<Grant>, sibling: bool, asked: Instant) {
         let mut state = self.state();
+        if sibling && state.not_before.is_some_and(|not_before| asked <= not_before) {
+            return;
+        }
         let serial = state.next_serial;
         state.next_serial += 1;
         state.remove(content);
@@ -111,6 +117,8 @@ impl Grants {
 
     /// Something has changed somewhere: what was asked for with other files and not opened yet may be old.
     pub(super) fn forget_idle(&self) {
-        self.state().held.retain(|_, held| !held.idle);
+        let mut state = self.state();
+        state.not_before = Some(Instant::now());
+        state.held.retain(|_, held| !held.idle);
     }
 }

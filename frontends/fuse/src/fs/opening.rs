@@ -61,10 +61,10 @@ impl Forebay {
         let mut answer = Err(KindError::new(ErrorKind::Corrupt, "OpenRead: no answer for the file"));
         for (content, result) in wanted.into_iter().zip(granted) {
             match result {
-                Ok(grant) if content != own => self.grants.put(content, Arc::new(grant), true),
+                Ok(grant) if content != own => self.grants.put(content, Arc::new(grant), true, asked),
                 Ok(grant) if self.nodes.refresh(id, grant.attr(), asked) => {
                     let grant = Arc::new(grant);
-                    self.grants.put(own, grant.clone(), false);
+                    self.grants.put(own, grant.clone(), false, asked);
                     answer = Ok(grant);
                 }
                 Ok(grant) => {
