@@ -1,6 +1,7 @@
 //! What a store is opened with. Plain data.
 
 use crate::EngineError;
+use crate::disk::Depth;
 use forebay_base::{ClusterId, ShardId};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -64,7 +65,26 @@ pub(crate) const PAGE_BYTES_MIN: u32 = 16 << 10;
 /// Largest page: its row of checksums is one sector.
 pub(crate) const PAGE_BYTES_MAX: u32 = 4 << 20;
 
+/// Requests that one core has under way at one disk: more only wait inside the device.
+const DISK_REQUESTS_MAX: usize = 128;
+/// Of these, what writes behind and looks after the disk: enough to keep it busy when no reader does.
+const DISK_BACKGROUND_MAX: usize = 16;
+
 impl StoreConfig {
+    /// The memory for direct reads that this core's executor is to be made with: reads under way fit in it, so that
+    /// none of them needs a fresh allocation with its page faults.
+    #[must_use]
+    pub fn io_memory_bytes(&self) -> u64 {
+        self.buffer_memory_bytes / 2
+    }
+
+    /// How much is under way at each disk: all of them together at most fill the memory for reads.
+    pub(crate) fn depth(&self) -> Depth {
+        let disks = self.directories.len().max(1) as u64;
+        let bytes = (self.io_memory_bytes() / disks).max(2 * u64::from(self.page_bytes));
+        Depth { requests: DISK_REQUESTS_MAX, background: DISK_BACKGROUND_MAX, bytes }
+    }
+
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         let page = self.page_bytes;
         if !page.is_power_of_two() || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page) {

@@ -8,9 +8,11 @@ mod buffer;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod glommio_disk;
+mod queue;
 
 pub(crate) use buffer::{AlignedBuffer, ReadBytes};
 pub(crate) use glommio_disk::{GlommioDisk, sleep, spawn};
+pub(crate) use queue::Depth;
 
 use async_trait::async_trait;
 use std::any::Any;

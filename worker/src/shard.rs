@@ -99,8 +99,7 @@ fn on_executor(
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<(), String> {
     let placement = config.cpu.map_or(Placement::Unbound, Placement::Fixed);
-    // Reads in flight x their size: above this slab each direct read would be a fresh allocation with its page faults.
-    let io_memory = (config.store.buffer_memory_bytes / 2) as usize;
+    let io_memory = config.store.io_memory_bytes() as usize;
     let executor = LocalExecutorBuilder::new(placement).io_memory(io_memory).make().map_err(|error| {
         let place = config.cpu.map_or("no CPU in particular".into(), |cpu| format!("CPU {cpu} of worker.cores"));
         format!("cannot start an executor on {place}: {error}")

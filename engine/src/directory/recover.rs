@@ -30,13 +30,13 @@ impl Directory {
         directory: &DirectoryConfig,
     ) -> Result<(Rc<Directory>, Recovered), EngineError> {
         let path = Self::shard_path(&directory.path, config.shard.0);
-        let plain = GlommioDisk::before_probe();
+        let plain = GlommioDisk::before_probe(config.depth());
         if config.shard.0 == 0 {
             Self::remove_surplus(&plain, &directory.path, config);
         }
         let lock = Self::take(&plain, &path, config)?;
         let sample = path.join(SUPERBLOCK);
-        let disk = GlommioDisk::open_directory(&sample).await.map_err(|source| EngineError::Io {
+        let disk = GlommioDisk::open_directory(&sample, config.depth()).await.map_err(|source| EngineError::Io {
             path: sample,
             verb: "read",
             source,

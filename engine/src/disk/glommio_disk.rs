@@ -3,13 +3,18 @@
 //! glommio decides per device, at the first file opened there, whether polled I/O works, by reading its first block; on
 //! an empty file it decides wrongly and every later direct read fails. `open_directory` therefore opens a file
 //! that is not empty (the superblock) before anything else.
+//!
+//! What `spawn` starts runs in a task queue of its own with a small share of the core; requests that come from it are
+//! the background's at the disk too.
 
+use super::queue::{Class, Depth, DiskQueue};
 use super::{Access, AlignedBuffer, Disk, DiskFile, Entry, ReadBytes};
 use async_trait::async_trait;
-use glommio::GlommioError;
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
+use glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
 use rustix::fs::{Mode, OFlags};
 use std::any::Any;
+use std::cell::Cell;
 use std::fs;
 use std::future::Future;
 use std::io::{self, Write};
@@ -21,9 +26,37 @@ use std::time::Duration;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
+/// The background's part of a core that has more to do than it can; readers have 1000.
+const BACKGROUND_SHARES: usize = 100;
+
+thread_local! {
+    /// The background's queue in the executor of this number: a thread may run several, one after the other.
+    static BACKGROUND: Cell<Option<(usize, TaskQueueHandle)>> = const { Cell::new(None) };
+}
+
+/// The queue of what nobody waits for.
+fn background() -> TaskQueueHandle {
+    let executor = glommio::executor();
+    match BACKGROUND.get() {
+        Some((id, queue)) if id == executor.id() => queue,
+        _ => {
+            let shares = Shares::Static(BACKGROUND_SHARES);
+            let queue = executor.create_task_queue(shares, Latency::NotImportant, "background");
+            BACKGROUND.set(Some((executor.id(), queue)));
+            queue
+        }
+    }
+}
+
 /// Runs a future on this core in the background.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(future).detach();
+    let task = glommio::spawn_local_into(future, background());
+    task.expect("the queue was made in this executor").detach();
+}
+
+/// Who waits for what the running task asks of a disk.
+fn class() -> Class {
+    if glommio::executor().current_task_queue() == background() { Class::Background } else { Class::Reader }
 }
 
 /// Waits.
@@ -42,18 +75,20 @@ fn io_error<T>(error: GlommioError<T>) -> io::Error {
 /// One directory's files.
 pub(crate) struct GlommioDisk {
     direct: bool,
+    queue: Rc<DiskQueue>,
 }
 
 impl GlommioDisk {
     /// Finds out how the file system below `sample` wants to be read. `sample` is a file of one whole unit or more.
-    pub(crate) async fn open_directory(sample: &Path) -> io::Result<GlommioDisk> {
+    pub(crate) async fn open_directory(sample: &Path, depth: Depth) -> io::Result<GlommioDisk> {
+        let queue = DiskQueue::new(depth);
         let refused = match Self::try_direct(sample).await? {
-            Ok(()) => return Ok(GlommioDisk { direct: true }),
+            Ok(()) => return Ok(GlommioDisk { direct: true, queue }),
             Err(why) => why,
         };
         let directory = sample.parent().unwrap_or(sample).display().to_string();
         tracing::warn!(%directory, "direct I/O is refused here ({refused}): using the page cache");
-        Ok(GlommioDisk { direct: false })
+        Ok(GlommioDisk { direct: false, queue })
     }
 
     async fn try_direct(sample: &Path) -> io::Result<Result<(), String>> {
@@ -91,9 +126,9 @@ impl GlommioDisk {
             options.write(true).create(true);
         }
         Ok(if self.direct {
-            Rc::new(DirectFile(options.dma_open(path).await.map_err(io_error)?))
+            Rc::new(DirectFile(options.dma_open(path).await.map_err(io_error)?, self.queue.clone()))
         } else {
-            Rc::new(PlainFile(options.buffered_open(path).await.map_err(io_error)?))
+            Rc::new(PlainFile(options.buffered_open(path).await.map_err(io_error)?, self.queue.clone()))
         })
     }
 }
@@ -196,21 +231,23 @@ impl Disk for GlommioDisk {
 
 impl GlommioDisk {
     /// For what has to happen before `open_directory` can look at a file.
-    pub(crate) fn before_probe() -> GlommioDisk {
-        GlommioDisk { direct: false }
+    pub(crate) fn before_probe(depth: Depth) -> GlommioDisk {
+        GlommioDisk { direct: false, queue: DiskQueue::new(depth) }
     }
 }
 
-struct DirectFile(DmaFile);
+struct DirectFile(DmaFile, Rc<DiskQueue>);
 
 #[async_trait(?Send)]
 impl DiskFile for DirectFile {
     async fn read_at(&self, offset: u64, length: usize) -> io::Result<ReadBytes> {
+        let _turn = self.1.turn(class(), length as u64).await;
         self.0.read_at_aligned(offset, length).await.map(ReadBytes::ring).map_err(io_error)
     }
 
     async fn write_at(&self, offset: u64, buffer: &AlignedBuffer) -> io::Result<()> {
         let want = buffer.bytes().len();
+        let _turn = self.1.turn(class(), want as u64).await;
         written(self.0.write_rc_at(buffer.shared(), offset).await.map_err(io_error)?, want)
     }
 
@@ -227,16 +264,18 @@ impl DiskFile for DirectFile {
     }
 }
 
-struct PlainFile(BufferedFile);
+struct PlainFile(BufferedFile, Rc<DiskQueue>);
 
 #[async_trait(?Send)]
 impl DiskFile for PlainFile {
     async fn read_at(&self, offset: u64, length: usize) -> io::Result<ReadBytes> {
+        let _turn = self.1.turn(class(), length as u64).await;
         self.0.read_at(offset, length).await.map(ReadBytes::ring).map_err(io_error)
     }
 
     async fn write_at(&self, offset: u64, buffer: &AlignedBuffer) -> io::Result<()> {
         let want = buffer.bytes().len();
+        let _turn = self.1.turn(class(), want as u64).await;
         written(self.0.write_at(buffer.bytes().to_vec(), offset).await.map_err(io_error)?, want)
     }
 
