@@ -1,7 +1,8 @@
 //! What every Forebay crate shares: ids, error kinds, units, settings, checksums, placement, logging and metrics.
 //!
 //! No runtime, no network, no storage. Everything here is plain data and pure functions, except `log`, which
-//! installs the process-wide subscriber, and `wall_clock`, the only place that reads the clock of the host.
+//! installs the process-wide subscriber, `wall_clock`, the only place that reads the clock of the host, and `stall`, which
+//! measures the turns of tasks.
 
 mod checksum;
 mod error_kind;
@@ -12,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod placement;
 pub mod settings;
+pub mod stall;
 mod units;
 mod wall_clock;
 

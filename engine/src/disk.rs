@@ -11,7 +11,7 @@ mod glommio_disk;
 mod queue;
 
 pub(crate) use buffer::{AlignedBuffer, ReadBytes};
-pub(crate) use glommio_disk::{GlommioDisk, sleep, spawn};
+pub(crate) use glommio_disk::{GlommioDisk, breathe, sleep, spawn};
 pub(crate) use queue::Depth;
 
 use async_trait::async_trait;

@@ -3,13 +3,14 @@
 
 use forebay_base::metrics::{Exposition, Table};
 use forebay_base::metrics_table;
+use forebay_base::stall::CoreWatch;
 use forebay_engine::{DirectoryUsage, EngineCounters};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a read found its bytes: in the order of `SOURCE_MEM`, `SOURCE_SSD`, `SOURCE_STORE`, by `source_index`.
 pub(crate) const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
 /// What a worker answers.
-pub(crate) const OPS: [&str; 10] =
+pub(crate) static OPS: [&str; 10] =
     ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "Pin", "other"];
 /// What a load found.
 pub(crate) const FOUND: [&str; 2] = ["fetched", "cached"];
@@ -75,6 +76,8 @@ metrics_table! {
         BUFFER_BYTES: Gauge = "forebay_worker_buffer_bytes",
             "memory outside the MEM tier: being filled, written behind, held by readers";
         WRITE_QUEUE: Gauge = "forebay_worker_write_queue_pages", "pages waiting to be written to SSD";
+        STALLS: Counter = "forebay_worker_stalls_total",
+            "times that one task kept a core from all others for 50 ms or more; the log names the task";
         CORES: Gauge = "forebay_worker_cores", "cores that serve data";
     }
 }
@@ -100,11 +103,22 @@ pub(crate) fn expose_engine(text: &mut Exposition, engines: &[EngineCounters]) {
 }
 
 /// A shard as the control thread sees it.
-#[derive(Default)]
 pub(crate) struct ShardView {
     /// Counted by the shard itself.
     pub(crate) counters: ShardCounters,
+    /// What it does now, and how often something took too long.
+    pub(crate) watch: Arc<CoreWatch>,
     published: Mutex<Published>,
+}
+
+impl Default for ShardView {
+    fn default() -> Self {
+        ShardView {
+            counters: ShardCounters::default(),
+            watch: Arc::new(CoreWatch::new(&OPS)),
+            published: Mutex::default(),
+        }
+    }
 }
 
 /// What the engine said when the shard last published.

@@ -12,6 +12,7 @@ use crate::plan;
 use crate::store_gate::{FetchRequest, StoreGate};
 use crate::tickets::Grant;
 use crate::within::within_moving;
+use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{ErrorKind, KindError, MountId, PageIndex};
 use forebay_engine::{FileKey, PageSlice, Store};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -173,7 +174,7 @@ impl Fetcher {
         if !duties.is_empty() {
             let (fetcher, grant) = (self.clone(), grant.clone());
             // On its own, so that readers who joined get their pages if this call is given up.
-            glommio::spawn_local(async move {
+            glommio::spawn_local(watched(CoreTask::Fetch, async move {
                 let runs = plan::runs(duties.iter().map(|(page, _)| *page), plan::run_pages_max(&grant.fingerprint));
                 let mut duties = duties.into_iter().map(|(_, duty)| duty);
                 for run in runs {
@@ -181,7 +182,7 @@ impl Fetcher {
                     fetcher.run_in_slot(&grant, run, own).await;
                 }
                 drop(slot);
-            })
+            }))
             .detach();
         }
         for flight in flights {
@@ -226,7 +227,8 @@ impl Fetcher {
                 }
             };
             let (fetcher, grant) = (self.clone(), grant.clone());
-            glommio::spawn_local(async move { fetcher.run(&grant, run, own, permits).await }).detach();
+            let work = async move { fetcher.run(&grant, run, own, permits).await };
+            glommio::spawn_local(watched(CoreTask::Fetch, work)).detach();
         }
     }
 

@@ -80,6 +80,7 @@ pub(crate) fn exposition(views: &[Arc<ShardView>]) -> String {
     text.computed(&counters::TIER_TROUBLE, by_tier(|tier| f64::from(u8::from(!tier.trouble.is_empty()))));
     let engines: Vec<_> = views.iter().map(|view| view.published().engine).collect();
     counters::expose_engine(&mut text, &engines);
+    text.number(&counters::STALLS, views.iter().map(|view| view.watch.stalls()).sum::<u64>() as f64);
     text.number(&counters::CORES, views.len() as f64);
     text.table([&*NET_METRICS]);
     text.finish()

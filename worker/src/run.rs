@@ -8,12 +8,14 @@ use crate::control::{Control, ticket_key};
 use crate::counters::ShardView;
 use crate::error::WorkerError;
 use crate::feed::FeedPosition;
+use crate::forward;
 use crate::home::{Home, check_directories};
 use crate::masters::{Masters, is_transient};
 use crate::ports::{advertised, choose_ports};
 use crate::report;
 use crate::shard::{Command, Event, ShardConfig, start};
 use crate::store_gate::StoreGate;
+use crate::stuck;
 use crate::uploads::Uploads;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::settings::{Cores, Settings};
@@ -132,7 +134,7 @@ async fn worker(
     let views: Vec<Arc<ShardView>> = (0..shards).map(|_| Arc::default()).collect();
     let (event_sender, mut events) = mpsc::unbounded_channel();
     let (mut commands, mut threads) = (Vec::new(), Vec::new());
-    for (index, port) in ports.iter().copied().enumerate() {
+    for ((index, port), (routes, forwarded)) in ports.iter().copied().enumerate().zip(forward::routes(shards)) {
         let (sender, receiver) = mpsc::channel(COMMANDS_WAITING);
         let config = ShardConfig {
             shard: ShardId(index as u16),
@@ -152,6 +154,8 @@ async fn worker(
             view: views[index].clone(),
             feed: feed.watch(),
             ticket_key: ticket_key.clone(),
+            routes,
+            forwarded,
         };
         let thread =
             start(config, receiver, event_sender.clone()).map_err(|error| runtime_error("a core's thread", &error))?;
@@ -196,6 +200,7 @@ async fn worker(
     }
     tracing::info!(worker = %home.worker_id, cores = shards, address = %control.worker.shards[0].tcp, "worker ready");
     let http = serve_metrics(settings, &control).await?;
+    let watch = tokio::spawn(stuck::watch(control.views.clone()));
     let talk = tokio::spawn(control.run());
     let result = loop {
         tokio::select! {
@@ -208,6 +213,7 @@ async fn worker(
         }
     };
     talk.abort();
+    watch.abort();
     drop(http);
     result
 }

@@ -1,7 +1,7 @@
 //! What one shard answers: bytes, loads, evictions, and what is held. Runs on the shard's executor; nothing here is `Send`.
 //!
 //! Invariants: bytes leave only under a valid ticket of their (file, version); a version that the feed called dead is
-//! `Stale`; a file of another core is refused and named.
+//! `Stale`; what concerns a file of another core is answered by that one.
 
 mod load;
 mod pin;
@@ -12,6 +12,7 @@ mod verify;
 use crate::counters::{ShardCounters, ShardView};
 use crate::feed::FeedWatch;
 use crate::fetch::{Fetcher, PageFlight};
+use crate::forward::Routes;
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::store_gate::StoreGate;
@@ -20,6 +21,7 @@ use crate::uploads::Uploads;
 use crate::within::{within, within_moving};
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
+use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, log, unix_now_ms};
 use forebay_engine::{PageSlice, Store};
 use forebay_net::message::cluster::{LogLevel, LogLevelReply};
@@ -66,6 +68,7 @@ pub(crate) struct Service {
     pub(crate) feed: FeedWatch,
     pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
     pub(crate) roots: RefCell<VerifiedRoots>,
+    pub(crate) routes: Routes,
 }
 
 impl ShardService for Service {
@@ -80,22 +83,48 @@ impl ShardService for Service {
         deadline: Duration,
     ) -> Result<ShardReply, KindError> {
         // Before the transport gives up, so that the answer can name the store that was too slow.
-        let began = Instant::now();
-        let until = began + deadline.saturating_sub((deadline / 10).min(ANSWER_MARGIN));
-        let _served = Served::begin(&self.view.counters, op, began);
+        let until = Instant::now() + deadline.saturating_sub((deadline / 10).min(ANSWER_MARGIN));
+        self.answer_timed(&session, &peer, op, &body, until).await
+    }
+}
+
+impl Service {
+    /// Answers a request that is this core's own, counted and timed.
+    pub(crate) async fn answer_timed(
+        &self,
+        session: &Session,
+        peer: &Peer,
+        op: Op,
+        body: &[u8],
+        until: Instant,
+    ) -> Result<ShardReply, KindError> {
+        let (began, number) = (Instant::now(), number_of(op));
+        let _served = Served { counters: &self.view.counters, number, began }.begin();
+        watched(CoreTask::Request(number), self.answer(session, peer, op, body, began, until)).await
+    }
+
+    async fn answer(
+        &self,
+        session: &Session,
+        peer: &Peer,
+        op: Op,
+        body: &[u8],
+        began: Instant,
+        until: Instant,
+    ) -> Result<ShardReply, KindError> {
         match op {
-            Op::Read => self.read(&session, decode::<Read>(&body)?, began, until).await,
-            Op::Load => self.load(&session, decode::<Load>(&body)?, until).await,
-            Op::Evict => self.evict(&peer, decode::<Evict>(&body)?).await,
-            Op::CacheStatus => self.cache_status(decode::<CacheStatus>(&body)?),
-            Op::Verify => self.verify(&session, &peer, decode::<Verify>(&body)?, until).await,
-            Op::Pin => self.pin(&peer, decode::<Pin>(&body)?).await,
-            Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(&body)?)),
-            Op::BeginUpload => self.begin_upload(&session, decode::<BeginUpload>(&body)?).await,
-            Op::UploadPiece => self.upload_piece(&session, decode::<UploadPiece>(&body)?).await,
-            Op::FinishUpload => self.finish_upload(&session, &peer, decode::<FinishUpload>(&body)?).await,
-            Op::AbortUpload => Ok(self.abort_upload(&session, &decode::<AbortUpload>(&body)?)),
-            Op::LogLevel => log_level(&peer, decode::<LogLevel>(&body)?),
+            Op::Read => self.read(session, peer, decode::<Read>(body)?, began, until).await,
+            Op::Load => self.load(session, peer, decode::<Load>(body)?, until).await,
+            Op::Evict => self.evict(peer, decode::<Evict>(body)?).await,
+            Op::CacheStatus => self.cache_status(decode::<CacheStatus>(body)?),
+            Op::Verify => self.verify(session, peer, decode::<Verify>(body)?, until).await,
+            Op::Pin => self.pin(peer, decode::<Pin>(body)?, until).await,
+            Op::CachedBlocks => Ok(self.cached_blocks(&decode::<CachedBlocks>(body)?)),
+            Op::BeginUpload => self.begin_upload(session, decode::<BeginUpload>(body)?).await,
+            Op::UploadPiece => self.upload_piece(session, decode::<UploadPiece>(body)?).await,
+            Op::FinishUpload => self.finish_upload(session, peer, decode::<FinishUpload>(body)?).await,
+            Op::AbortUpload => Ok(self.abort_upload(session, &decode::<AbortUpload>(body)?)),
+            Op::LogLevel => log_level(peer, decode::<LogLevel>(body)?),
             other => {
                 let message = format!("operation {other:?}: a worker does not answer this");
                 Err(KindError::new(ErrorKind::Unsupported, message))
@@ -104,37 +133,40 @@ impl ShardService for Service {
     }
 }
 
+/// Its place in `OPS`.
+fn number_of(op: Op) -> u8 {
+    match op {
+        Op::Read => 0,
+        Op::Load => 1,
+        Op::Evict => 2,
+        Op::CacheStatus => 3,
+        Op::CachedBlocks => 4,
+        Op::Verify => 5,
+        Op::UploadPiece => 6,
+        Op::FinishUpload => 7,
+        Op::Pin => 8,
+        _ => 9,
+    }
+}
+
 /// A request that is being answered: counted and timed, also when its deadline ends it.
 struct Served<'a> {
     counters: &'a ShardCounters,
-    op: Op,
+    number: u8,
     began: Instant,
 }
 
-impl<'a> Served<'a> {
-    fn begin(counters: &'a ShardCounters, op: Op, began: Instant) -> Self {
-        counters.in_flight.add(1);
-        Self { counters, op, began }
+impl Served<'_> {
+    fn begin(self) -> Self {
+        self.counters.in_flight.add(1);
+        self
     }
 }
 
 impl Drop for Served<'_> {
     fn drop(&mut self) {
-        // In the order of `OPS`.
-        let index = match self.op {
-            Op::Read => 0,
-            Op::Load => 1,
-            Op::Evict => 2,
-            Op::CacheStatus => 3,
-            Op::CachedBlocks => 4,
-            Op::Verify => 5,
-            Op::UploadPiece => 6,
-            Op::FinishUpload => 7,
-            Op::Pin => 8,
-            _ => 9,
-        };
         self.counters.in_flight.sub(1);
-        self.counters.request_seconds.at(index).record_since(self.began);
+        self.counters.request_seconds.at(usize::from(self.number)).record_since(self.began);
     }
 }
 
@@ -160,15 +192,14 @@ fn check_batch(items: usize) -> Result<(), KindError> {
 }
 
 impl Service {
-    /// Whether this core owns the file; counts and names the owner if not.
-    fn check_owner(&self, file: FileId) -> Result<(), KindError> {
+    /// The core that owns the file, if it is another one; that is counted.
+    fn other_owner(&self, file: FileId) -> Option<ShardId> {
         let owner = shard_of(file, self.shards);
         if owner == self.shard {
-            return Ok(());
+            return None;
         }
         self.view.counters.misrouted_requests.add(1);
-        let message = format!("file {file}: got core {}, want core {owner} of this worker", self.shard);
-        Err(KindError::new(ErrorKind::Invalid, message))
+        Some(owner)
     }
 
     /// The grant for a file, from the ticket given or from one that this connection presented before.

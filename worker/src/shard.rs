@@ -6,6 +6,7 @@
 use crate::counters::{Published, ShardView};
 use crate::feed::FeedWatch;
 use crate::fetch::Fetcher;
+use crate::forward::{self, Forwarded, Routes};
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::service::Service;
@@ -14,6 +15,7 @@ use crate::uploads::Uploads;
 use crate::within::within;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
+use forebay_base::stall::{CoreTask, watch_this_thread, watched};
 use forebay_base::{FileId, ShardId, Version};
 use forebay_engine::{Recovery, Store, StoreConfig};
 use forebay_net::Identity;
@@ -50,6 +52,9 @@ pub(crate) struct ShardConfig {
     pub(crate) view: Arc<ShardView>,
     pub(crate) feed: FeedWatch,
     pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
+    /// The ways to the other cores, and what they send here.
+    pub(crate) routes: Routes,
+    pub(crate) forwarded: mpsc::Receiver<Forwarded>,
 }
 
 /// From the control thread to a core.
@@ -104,6 +109,7 @@ fn on_executor(
         let place = config.cpu.map_or("no CPU in particular".into(), |cpu| format!("CPU {cpu} of worker.cores"));
         format!("cannot start an executor on {place}: {error}")
     })?;
+    watch_this_thread(config.view.watch.clone());
     executor.run(serve(config, commands, events))
 }
 
@@ -132,21 +138,25 @@ async fn serve(
         feed: config.feed,
         ticket_key: config.ticket_key,
         roots: RefCell::default(),
+        routes: config.routes,
     });
+    let forwarded = glommio::spawn_local(forward::serve(service.clone(), config.forwarded));
     let server = ShardServer::bind(&config.listen, Some(&config.socket), config.identity, service)
         .map_err(|error| error.to_string())?;
     let tcp = server.tcp_address();
     let _ = events.send(Event::Ready { shard: config.shard, tcp, recovery });
-    let publisher = glommio::spawn_local(publish(engine.clone(), config.view, config.publish_every));
+    let publisher = glommio::spawn_local(watched(CoreTask::Report, publish(engine.clone(), config.view, config.publish_every)));
     let ended = {
         let serving = pin!(server.run());
-        let commanded = pin!(obey(&mut commands, &engine, &live, config.shard, config.shards));
+        let following = obey(&mut commands, &engine, &live, config.shard, config.shards);
+        let commanded = pin!(watched(CoreTask::Feed, following));
         match select(serving, commanded).await {
             Either::Left(_) => Err("the listener ended".to_string()),
             Either::Right(_) => Ok(()),
         }
     };
     publisher.cancel().await;
+    forwarded.cancel().await;
     let closing = async {
         engine.flush().await;
         engine.close().await;

@@ -54,6 +54,11 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
     task.expect("the queue was made in this executor").detach();
 }
 
+/// Lets others run if their turn has come.
+pub(crate) async fn breathe() {
+    glommio::yield_if_needed().await;
+}
+
 /// Who waits for what the running task asks of a disk.
 fn class() -> Class {
     if glommio::executor().current_task_queue() == background() { Class::Background } else { Class::Reader }

@@ -9,9 +9,10 @@
 
 use super::Store;
 use crate::directory::{Chore, Departure, Directory, FileName, Freed, Job, Place, Tables};
-use crate::disk::{AlignedBuffer, spawn};
+use crate::disk::{AlignedBuffer, breathe, spawn};
 use crate::format::{SECTOR_BYTES, row_bytes, row_to_bytes};
 use crate::memory::whole_units;
+use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{PageIndex, crc32c, unit_checksums};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use hashbrown::{HashMap, HashSet};
@@ -36,7 +37,7 @@ struct Write {
 /// Starts the writer of a directory. It ends when the directory is closed or its store is gone.
 pub(super) fn start(store: &Rc<Store>, directory: &Rc<Directory>) {
     let (store, directory): (Weak<Store>, _) = (Rc::downgrade(store), directory.clone());
-    spawn(async move {
+    spawn(watched(CoreTask::WriteBehind, async move {
         loop {
             directory.work.until(|| (directory.closed.get() || directory.has_work()).then_some(())).await;
             if directory.closed.get() {
@@ -45,7 +46,7 @@ pub(super) fn start(store: &Rc<Store>, directory: &Rc<Directory>) {
             let Some(store) = store.upgrade() else { return };
             store.commit(&directory).await;
         }
-    });
+    }));
 }
 
 impl Store {
@@ -155,6 +156,8 @@ impl Store {
                 if !self.reserve(directory, job, &mut writes).await? {
                     homeless.push(job.clone());
                 }
+                // Each costs the checksums of a page.
+                breathe().await;
             }
             write_payload(directory, &writes).await
         }

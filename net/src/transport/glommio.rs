@@ -67,7 +67,9 @@ impl PayloadPart {
         PayloadPart { owner, range }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &(*self.owner).as_ref()[self.range.clone()]
     }
 

@@ -7,6 +7,7 @@ use crate::plan;
 use crate::tickets::Grant;
 use forebay_base::{KindError, PageIndex};
 use forebay_engine::PageCheck;
+use forebay_net::Peer;
 use forebay_net::message::data::{Load, LoadItem, LoadReply, LoadResult};
 use forebay_net::transport::glommio::ShardReply;
 use futures::stream::{self, StreamExt};
@@ -27,11 +28,18 @@ struct Loading {
 }
 
 impl Service {
-    pub(super) async fn load(&self, session: &Session, request: Load, until: Instant) -> Result<ShardReply, KindError> {
+    pub(super) async fn load(
+        &self,
+        session: &Session,
+        peer: &Peer,
+        request: Load,
+        until: Instant,
+    ) -> Result<ShardReply, KindError> {
         check_batch(request.items.len())?;
-        let items = stream::iter(request.items).map(|item| self.load_item(session, item, until));
+        let items = stream::iter(request.items).map(|item| self.load_item((session, peer), item, request.verify, until));
         let mut loaded: Vec<Result<Loading, KindError>> = items.buffered(ITEMS_UNDER_WAY).collect().await;
-        if request.verify && loaded.iter().any(Result::is_ok) {
+        let own = |item: &Result<Loading, KindError>| item.as_ref().is_ok_and(|item| !item.pages.is_empty());
+        if request.verify && loaded.iter().any(own) {
             self.engine.flush().await;
             let checks = loaded.into_iter().map(|item| self.verify_item(item, until));
             loaded = stream::iter(checks).buffered(CHECKS_UNDER_WAY).collect().await;
@@ -43,9 +51,20 @@ impl Service {
         Ok(ShardReply::of(&LoadReply { results: results.collect() }))
     }
 
-    async fn load_item(&self, session: &Session, item: LoadItem, until: Instant) -> Result<Loading, KindError> {
+    async fn load_item(
+        &self,
+        (session, peer): (&Session, &Peer),
+        item: LoadItem,
+        verify: bool,
+        until: Instant,
+    ) -> Result<Loading, KindError> {
         let grant = self.grant(session, None, &item.ticket, until).await?;
-        self.check_owner(grant.key.file_id)?;
+        if let Some(owner) = self.other_owner(grant.key.file_id) {
+            let (reply, _) = self.routes.ask(owner, peer, &Load { items: vec![item], verify }, until).await?;
+            let result = reply.results.into_iter().next().unwrap_or_default();
+            // Its pages are the other core's to verify.
+            return Ok(Loading { grant, pages: 0..0, result });
+        }
         let range = plan::clamp(item.offset, item.length, grant.key.size_bytes);
         let pages = plan::pages_of(&range, self.page_bytes);
         let all: u64 = pages.clone().map(|page| self.bytes_of(&grant, page)).sum();

@@ -15,7 +15,7 @@ const ITEMS_AT_ONCE: usize = 32;
 const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Service {
-    pub(super) async fn pin(&self, peer: &Peer, request: Pin) -> Result<ShardReply, KindError> {
+    pub(super) async fn pin(&self, peer: &Peer, request: Pin, until: Instant) -> Result<ShardReply, KindError> {
         if peer.role != Role::Master {
             let message = format!("pin: got role {:?}, want Master", peer.role);
             return Err(KindError::new(ErrorKind::Denied, message));
@@ -24,8 +24,15 @@ impl Service {
         let lease = Duration::from_millis(request.lease_ms).min(LEASE_MAX);
         let mut results = Vec::with_capacity(request.items.len());
         for (index, item) in request.items.iter().enumerate() {
-            self.check_owner(FileId(item.file_id))?;
-            results.push(self.pin_item(item, lease));
+            results.push(match self.other_owner(FileId(item.file_id)) {
+                None => self.pin_item(item, lease),
+                Some(owner) => {
+                    let one = Pin { items: vec![item.clone()], lease_ms: request.lease_ms };
+                    let (reply, _) = self.routes.ask(owner, peer, &one, until).await?;
+                    let missing = || KindError::new(ErrorKind::Internal, format!("core {owner}: no answer to a pin"));
+                    reply.results.into_iter().next().ok_or_else(missing)?
+                }
+            });
             if (index + 1) % ITEMS_AT_ONCE == 0 {
                 glommio::yield_if_needed().await;
             }

@@ -7,8 +7,9 @@ use crate::counters::{MEM, SSD, STORE};
 use crate::fetch::PageFlight;
 use crate::plan;
 use crate::tickets::Grant;
-use forebay_base::{ErrorKind, FileId, KindError, PageIndex, UNIT_BYTES, Version, crc32c_append, limits};
+use forebay_base::{ErrorKind, FileId, KindError, PageIndex, ShardId, UNIT_BYTES, Version, crc32c_append, limits};
 use forebay_engine::{PageSlice, Tier};
+use forebay_net::Peer;
 use forebay_net::message::data::{Read, ReadItem, ReadReply, ReadResult, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
 use forebay_net::transport::glommio::{PayloadPart, ShardReply};
 use futures::future::join_all;
@@ -46,6 +47,7 @@ impl Service {
     pub(super) async fn read(
         &self,
         session: &Session,
+        peer: &Peer,
         request: Read,
         began: Instant,
         until: Instant,
@@ -58,9 +60,9 @@ impl Service {
         }
         let batch = request.items.len();
         let outcomes = match &request.items[..] {
-            [item] => vec![self.read_timed(session, item, request.waited_ms, batch, began, until).await],
+            [item] => vec![self.read_timed((session, peer), item, request.waited_ms, batch, began, until).await],
             items => {
-                let read = |item| self.read_timed(session, item, request.waited_ms, batch, began, until);
+                let read = |item| self.read_timed((session, peer), item, request.waited_ms, batch, began, until);
                 join_all(items.iter().map(read)).await
             }
         };
@@ -89,20 +91,43 @@ impl Service {
     /// Reads an item and counts how long it took, by the slowest place that it needed.
     async fn read_timed(
         &self,
-        session: &Session,
+        from: (&Session, &Peer),
         item: &ReadItem,
         waited_ms: u32,
         batch: usize,
         began: Instant,
         until: Instant,
     ) -> Result<Served, KindError> {
-        let result = self.read_item(session, item, waited_ms, batch, until).await;
+        if let Some(owner) = self.other_owner(FileId(item.file_id)) {
+            return self.read_elsewhere(owner, from.1, item, waited_ms, until).await;
+        }
+        let result = self.read_item(from.0, item, waited_ms, batch, until).await;
         let counters = &self.view.counters;
         match &result {
             Ok(served) => counters.read_seconds.at(source_index(served.source)).record_since(began),
             Err(_) => counters.failed_reads.add(1),
         }
         result
+    }
+
+    /// Has the core that owns the file read an item.
+    async fn read_elsewhere(
+        &self,
+        owner: ShardId,
+        peer: &Peer,
+        item: &ReadItem,
+        waited_ms: u32,
+        until: Instant,
+    ) -> Result<Served, KindError> {
+        let request = Read { items: vec![item.clone()], want_checksums: false, waited_ms };
+        let (reply, payload) = self.routes.ask(owner, peer, &request, until).await?;
+        let answer = || KindError::new(ErrorKind::Internal, format!("core {owner}: no answer to what was forwarded"));
+        let result = reply.results.into_iter().next().ok_or_else(answer)?;
+        if result.status != 0 {
+            return Err(KindError::new(ErrorKind::from_code(result.status).unwrap_or(ErrorKind::Internal), result.message));
+        }
+        let range = 0..payload.len();
+        Ok(Served { pieces: vec![Piece { owner: Rc::new(payload), range }], source: result.source })
     }
 
     async fn read_item(
@@ -114,7 +139,6 @@ impl Service {
         until: Instant,
     ) -> Result<Served, KindError> {
         let (file, version) = (FileId(item.file_id), Version(item.version));
-        self.check_owner(file)?;
         let grant = self.grant(session, Some((file, version)), &item.ticket, until).await?;
         let patience = Patience::new(waited_ms, until);
         let range = plan::clamp(item.offset, u64::from(item.length), grant.key.size_bytes);

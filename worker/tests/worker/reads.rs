@@ -214,7 +214,7 @@ async fn bad_tickets_are_refused_and_good_ones_are_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_core_too_much_and_wrong_role_are_refused() {
+async fn a_request_to_the_wrong_core_is_forwarded_and_too_much_and_the_wrong_role_are_refused() {
     let mut cluster = Cluster::new().await;
     cluster.start().await;
     let client = cluster.client(Role::Frontend).await;
@@ -222,11 +222,24 @@ async fn wrong_core_too_much_and_wrong_role_are_refused() {
     let item = file.item(&cluster, 0, 100);
     let wrong = client.cores.iter().find(|core| !std::ptr::eq(*core, client.core_of(50))).unwrap();
     let read = Read { items: vec![item.clone()], want_checksums: false, waited_ms: 0 };
+    let mut forwarded = 0;
+    // Forwarded with its ticket, and then by the ticket that the owner has seen from this connection.
+    for item in [item.clone(), forebay_net::message::data::ReadItem { ticket: Vec::new(), ..item.clone() }] {
+        let read = Read { items: vec![item], ..read.clone() };
+        let (reply, payload) = wrong.call_payload(&read, Duration::from_secs(5)).await.unwrap();
+        assert_eq!((reply.results[0].status, &payload[..]), (0, &pattern(5, 5000)[..100]), "{:?}", reply.results);
+        forwarded += 1;
+    }
+    let load = Load { items: vec![LoadItem { ticket: item.ticket.clone(), offset: 0, length: 5000 }], verify: true };
+    let loaded = wrong.call(&load, Duration::from_secs(5)).await.unwrap();
+    assert_eq!((loaded.results[0].cached_bytes, loaded.results[0].status), (5000, 0), "{:?}", loaded.results);
+    let beside = cluster.file(50, 9, "absent", &pattern(5, 10)).await;
+    let bare = forebay_net::message::data::ReadItem { ticket: Vec::new(), ..beside.item(&cluster, 0, 10) };
+    let read = Read { items: vec![bare, item.clone()], ..read };
     let (reply, payload) = wrong.call_payload(&read, Duration::from_secs(5)).await.unwrap();
-    assert!(payload.is_empty());
-    assert_eq!(reply.results[0].status, ErrorKind::Invalid.code());
-    assert!(reply.results[0].message.contains("want core"), "{}", reply.results[0].message);
-    assert_eq!(cluster.next_heartbeat().await.counters.misrouted_requests, 1);
+    assert_eq!(reply.results[0].status, ErrorKind::TicketRequired.code());
+    assert_eq!((reply.results[1].status, payload.len()), (0, 100));
+    assert_eq!(cluster.next_heartbeat().await.counters.misrouted_requests, forwarded + 3);
     let huge = vec![forebay_net::message::data::ReadItem { length: 5 << 20, ..item.clone() }; 2];
     assert_eq!(client.read(huge).await.unwrap_err().kind, ErrorKind::Invalid);
     let evict = Evict { file_ids: vec![50] };
