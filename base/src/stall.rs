@@ -123,7 +123,14 @@ impl CoreWatch {
             self.told_us.store(now.max(1), Relaxed);
             let stalls = self.stalls();
             let task = self.name(task);
-            tracing::warn!(task, ?took, stalls, "a task kept its core from all others: every reader of this core waited");
+            let core = std::thread::current().name().unwrap_or("?").to_owned();
+            tracing::warn!(
+                core,
+                task,
+                ?took,
+                stalls,
+                "a task kept its core from all others: every reader of this core waited"
+            );
         }
     }
 }

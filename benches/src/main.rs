@@ -1,10 +1,12 @@
 //! `forebay-load`: two targets that no microbenchmark can show, measured in one process beside the limit of this very
 //! disk. Prints ratios; asserts no time.
 
-mod engine_reads;
+mod engine_rates;
+mod fio;
 mod namespace_rates;
 
 use clap::{Parser, Subcommand};
+use engine_rates::{SHAPES, Shape};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,17 +34,17 @@ enum What {
         #[arg(long, default_value_t = 256)]
         clients: usize,
     },
-    /// 128 KiB random reads at depth 32 by one core, interleaved with fio on the same file
+    /// Random reads and durable writes by one core, interleaved with fio on the same file system
     Engine {
         /// Size of the file
         #[arg(long, default_value_t = 1024)]
         mib: u32,
+        /// Bytes of a read; with --depth measures this kind of read alone
+        #[arg(long, requires = "depth")]
+        kib: Option<u32>,
         /// Reads at once
-        #[arg(long, default_value_t = 32)]
-        depth: usize,
-        /// Bytes of a read
-        #[arg(long, default_value_t = 128)]
-        kib: u32,
+        #[arg(long, requires = "kib")]
+        depth: Option<usize>,
     },
 }
 
@@ -72,12 +74,11 @@ fn main() -> ExitCode {
     let seconds = arguments.seconds.max(1);
     let result = match arguments.what {
         What::Namespace { clients } => namespace_rates::measure(&folder, rounds, seconds, clients.max(1)),
-        What::Engine { mib, depth, kib } => engine_reads::measure(
-            &folder,
-            rounds,
-            seconds,
-            &engine_reads::Shape { mib: mib.max(1), depth: depth.max(1), kib: kib.clamp(4, 1024) },
-        ),
+        What::Engine { mib, kib, depth } => {
+            let one = kib.zip(depth).map(|(kib, depth)| Shape { kib: kib.clamp(4, 1024), depth: depth.max(1) });
+            let shapes = one.as_ref().map_or(&SHAPES[..], std::slice::from_ref);
+            engine_rates::measure(&folder, rounds, seconds, mib.max(1), shapes)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

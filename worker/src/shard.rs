@@ -145,7 +145,8 @@ async fn serve(
         .map_err(|error| error.to_string())?;
     let tcp = server.tcp_address();
     let _ = events.send(Event::Ready { shard: config.shard, tcp, recovery });
-    let publisher = glommio::spawn_local(watched(CoreTask::Report, publish(engine.clone(), config.view, config.publish_every)));
+    let publisher =
+        glommio::spawn_local(watched(CoreTask::Report, publish(engine.clone(), config.view, config.publish_every)));
     let ended = {
         let serving = pin!(server.run());
         let following = obey(&mut commands, &engine, &live, config.shard, config.shards);

@@ -18,7 +18,7 @@ pub(crate) async fn watch(views: Vec<Arc<ShardView>>) {
             if let Some((task, since)) = hangs
                 && !*told
             {
-                let task = view.watch.name(task);
+                let (core, task) = (format!("shard-{core}"), view.watch.name(task));
                 tracing::error!(core, task, ?since, "a core hangs in one task: nothing else of this core is served");
             }
             *told = hangs.is_some();

@@ -25,14 +25,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub fn expose(text: &mut Exposition, role: &str) {
     text.computed(&BUILD, [(&[env!("CARGO_PKG_VERSION"), role][..], 1.0)]);
     text.number(&RESIDENT, resident_bytes() as f64);
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in brackets, may hold anything.
-    let fields: Vec<f64> = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect())
-        .unwrap_or_default();
+    let fields = stat();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0.0);
-    text.number(&CPU, (field(14) + field(15)) / TICKS_PER_SECOND);
+    text.number(&CPU, cpu_seconds());
     text.number(&OPEN_FILES, std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64);
     text.number(&THREADS, field(20));
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -40,6 +35,20 @@ pub fn expose(text: &mut Exposition, role: &str) {
     let now = crate::unix_now_ms() as f64 / 1000.0;
     let started = now - uptime + field(22) / TICKS_PER_SECOND;
     text.number(&START, (started * 100.0).round() / 100.0);
+}
+
+/// /proc/self/stat from its third field on.
+fn stat() -> Vec<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in brackets, may hold anything.
+    let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect()
+}
+
+/// CPU time of all threads of this process, user and system, to a hundredth of a second.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    stat().get(11..13).unwrap_or_default().iter().sum::<f64>() / TICKS_PER_SECOND
 }
 
 /// Resident memory of this process; 0 where the kernel does not say.

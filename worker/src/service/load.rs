@@ -36,7 +36,8 @@ impl Service {
         until: Instant,
     ) -> Result<ShardReply, KindError> {
         check_batch(request.items.len())?;
-        let items = stream::iter(request.items).map(|item| self.load_item((session, peer), item, request.verify, until));
+        let items =
+            stream::iter(request.items).map(|item| self.load_item((session, peer), item, request.verify, until));
         let mut loaded: Vec<Result<Loading, KindError>> = items.buffered(ITEMS_UNDER_WAY).collect().await;
         let own = |item: &Result<Loading, KindError>| item.as_ref().is_ok_and(|item| !item.pages.is_empty());
         if request.verify && loaded.iter().any(own) {

@@ -124,7 +124,10 @@ impl Service {
         let answer = || KindError::new(ErrorKind::Internal, format!("core {owner}: no answer to what was forwarded"));
         let result = reply.results.into_iter().next().ok_or_else(answer)?;
         if result.status != 0 {
-            return Err(KindError::new(ErrorKind::from_code(result.status).unwrap_or(ErrorKind::Internal), result.message));
+            return Err(KindError::new(
+                ErrorKind::from_code(result.status).unwrap_or(ErrorKind::Internal),
+                result.message,
+            ));
         }
         let range = 0..payload.len();
         Ok(Served { pieces: vec![Piece { owner: Rc::new(payload), range }], source: result.source })
