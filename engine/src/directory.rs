@@ -12,7 +12,7 @@ mod tables;
 pub(crate) use recover::Recovered;
 pub(crate) use tables::{Chore, FileName, Freed, Location, NO_RECORD, Place, Tables};
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, now};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
 use crate::recent::Recent;
@@ -209,14 +209,14 @@ impl Directory {
     pub(crate) fn set_full(&self) {
         let used = self.tables.borrow().used_bytes();
         self.limit_bytes.set(used.min(Self::limit_of(self.configured_bytes)));
-        self.full_since.set(Some(Instant::now()));
+        self.full_since.set(Some(now()));
         self.set_trouble(format!("disk full at {used} bytes of {}", self.configured_bytes));
     }
 
     /// Tries the whole capacity again, after a while.
     pub(crate) fn retry_full(&self) {
-        if self.full_since.get().is_some_and(|since| since.elapsed() >= FULL_PAUSE) {
-            self.full_since.set(Some(Instant::now()));
+        if self.full_since.get().is_some_and(|since| now() - since >= FULL_PAUSE) {
+            self.full_since.set(Some(now()));
             self.limit_bytes.set(Self::limit_of(self.configured_bytes));
         }
     }

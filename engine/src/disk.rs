@@ -9,16 +9,30 @@ mod buffer;
 pub(crate) mod faulty;
 mod glommio_disk;
 mod queue;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 pub(crate) use buffer::{AlignedBuffer, ReadBytes};
-pub(crate) use glommio_disk::{GlommioDisk, breathe, sleep, spawn};
+pub(crate) use glommio_disk::GlommioDisk;
+#[cfg(not(test))]
+pub(crate) use glommio_disk::{breathe, sleep, spawn};
 pub(crate) use queue::Depth;
+#[cfg(test)]
+pub(crate) use simulated::{breathe, now, sleep, spawn};
 
 use async_trait::async_trait;
 use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+#[cfg(not(test))]
+use std::time::Instant;
+
+/// What the clock says.
+#[cfg(not(test))]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

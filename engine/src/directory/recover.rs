@@ -7,9 +7,11 @@ use super::{Directory, FILE_DIRS, slabs};
 use crate::disk::{AlignedBuffer, DiskFile, Entry, GlommioDisk};
 use crate::format::{BlockHeader, SECTOR_BYTES, SMALL_RECORDS, SmallRecord, SmallSector, is_blank};
 use crate::key::FileKey;
+use crate::memory::whole_units;
 use crate::{DirectoryConfig, EngineError, StoreConfig};
 use forebay_base::{FileId, PageIndex, Version};
 use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
@@ -63,7 +65,7 @@ impl Directory {
     async fn read_tables(&self) -> io::Result<Recovered> {
         let slabs = self.path.join("slabs");
         self.disk.create_dir(&slabs)?;
-        let mut large: HashMap<(FileId, Version), Entry> = HashMap::new();
+        let mut large: BTreeMap<(FileId, Version), Entry> = BTreeMap::new();
         let mut strange = Vec::new();
         for number in 0..FILE_DIRS {
             let place = self.path.join(format!("files/{number:x}"));
@@ -77,7 +79,7 @@ impl Directory {
                 }
             }
         }
-        let slab_files: HashMap<(u64, u32), Entry> =
+        let slab_files: BTreeMap<(u64, u32), Entry> =
             self.disk.list(&slabs)?.into_iter().filter_map(|entry| Some((parse_slab(&entry.name)?, entry))).collect();
 
         let mut dirty = Vec::new();
@@ -87,8 +89,12 @@ impl Directory {
         let tables = Tables::recovered(self.page_bytes, headers, records, dirty);
         let pages = tables.pages();
         *self.tables.borrow_mut() = tables;
-        // Clears go to the disk before anything that they cleared is touched.
+        // Clears go to the disk before anything that they cleared is touched. What a killed process wrote and did not sync is
+        // believed here, and has to survive a power cut from now on.
         self.write_tables().await?;
+        for table in [FileName::Headers, FileName::Small] {
+            self.writer(table).await?.sync().await?;
+        }
         for path in strange {
             self.disk.unlink(&path).await?;
         }
@@ -98,7 +104,7 @@ impl Directory {
 
     async fn read_headers(
         &self,
-        large: &HashMap<(FileId, Version), Entry>,
+        large: &BTreeMap<(FileId, Version), Entry>,
         dirty: &mut Vec<(FileName, u32)>,
         dropped: &mut u64,
     ) -> io::Result<Vec<Option<BlockHeader>>> {
@@ -115,7 +121,9 @@ impl Directory {
             let count = header.as_ref().map_or(1, |header| header.pages.len() as u64);
             let intact = header.filter(|header| {
                 let content = header.key.content();
-                let whole = large.get(&content).is_some_and(|entry| entry.length_bytes == header.key.size_bytes);
+                // Padded: the end came between the write of the last page and the cut to its length.
+                let lengths = header.key.size_bytes..=whole_units(header.key.size_bytes);
+                let whole = large.get(&content).is_some_and(|entry| lengths.contains(&entry.length_bytes));
                 let large_enough = header.key.size_bytes > u64::from(page_bytes);
                 whole
                     && large_enough
@@ -134,7 +142,7 @@ impl Directory {
 
     async fn read_records(
         &self,
-        slab_files: &HashMap<(u64, u32), Entry>,
+        slab_files: &BTreeMap<(u64, u32), Entry>,
         dirty: &mut Vec<(FileName, u32)>,
         dropped: &mut u64,
     ) -> io::Result<Vec<Option<SmallRecord>>> {
@@ -197,8 +205,8 @@ impl Directory {
     /// Removes files, and punches ranges, that no table vouches for.
     async fn reclaim(
         &self,
-        large: &HashMap<(FileId, Version), Entry>,
-        slab_files: &HashMap<(u64, u32), Entry>,
+        large: &BTreeMap<(FileId, Version), Entry>,
+        slab_files: &BTreeMap<(u64, u32), Entry>,
     ) -> io::Result<()> {
         for (&(file_id, version), entry) in large {
             let file = FileName::Large(file_id, version);
@@ -206,6 +214,10 @@ impl Directory {
             if occupied.is_empty() {
                 self.unlink(file).await?;
             } else {
+                let size_bytes = self.tables.borrow().large_size((file_id, version));
+                if let Some(size_bytes) = size_bytes.filter(|&size_bytes| size_bytes != entry.length_bytes) {
+                    self.writer(file).await?.truncate(size_bytes).await?;
+                }
                 self.punch_gaps(file, entry, &occupied).await?;
             }
         }

@@ -5,6 +5,7 @@
 
 use forebay_base::UNIT_BYTES;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
 /// Length of a slab file. Part of the format: slot numbers follow from it.
 pub(crate) const SLAB_BYTES: u64 = 64 << 20;
@@ -45,7 +46,7 @@ struct Class {
 /// All classes of one directory.
 #[derive(Default)]
 pub(crate) struct Slabs {
-    classes: HashMap<u64, Class>,
+    classes: BTreeMap<u64, Class>,
     spare_bytes: u64,
 }
 

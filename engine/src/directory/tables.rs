@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const NO_RECORD: u32 = u32::MAX;
 
 /// A file below the shard's directory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum FileName {
     Headers,
     Rows,
@@ -187,6 +187,11 @@ impl Tables {
     /// Whether the directory has a local file for it.
     pub(crate) fn has_large(&self, key: &FileKey) -> bool {
         self.files.contains_key(&key.content())
+    }
+
+    /// How long the local file of a large content is.
+    pub(crate) fn large_size(&self, content: (FileId, Version)) -> Option<u64> {
+        self.files.get(&content).map(|file| file.key.size_bytes)
     }
 
     /// Gives reservations back that came to nothing. All of a failed batch at once: they may share blocks.

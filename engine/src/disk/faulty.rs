@@ -1,19 +1,26 @@
-//! A disk in memory that fails on demand: errors, a full disk, a cut at any operation, and at the cut every write that
-//! was not synced is kept, lost or torn at a 512-byte boundary, as the seed says.
+//! A disk in memory that fails: on demand, or as a plan and a seed say. Errors, a full disk, lost and misdirected writes,
+//! rot, syncs that lie, slow and stalled operations; and a cut at any moment, after which each unit is in any of the
+//! states that it had since its last sync.
 
-use super::{Access, AlignedBuffer, Disk, DiskFile, Entry, ReadBytes};
+mod file;
+mod plan;
+
+pub(crate) use plan::{Happened, Plan};
+
+use super::{Access, AlignedBuffer, Disk, DiskFile, Entry, ReadBytes, simulated};
 use async_trait::async_trait;
+use file::{FileState, Image, Unit};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 const UNIT: usize = 4096;
-type Unit = Box<[u8; UNIT]>;
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -31,20 +38,6 @@ impl Seed {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
-}
-
-#[derive(Clone, Default)]
-struct Image {
-    units: BTreeMap<u64, Unit>,
-    length: u64,
-}
-
-#[derive(Default)]
-struct FileState {
-    now: Image,
-    durable: Image,
-    is_durable: bool,
-    pending: BTreeSet<u64>,
 }
 
 type SharedFile = Rc<RefCell<FileState>>;
@@ -65,6 +58,8 @@ pub(crate) struct FaultyDisk {
     files: Rc<RefCell<BTreeMap<PathBuf, SharedFile>>>,
     unlinked: Rc<RefCell<Vec<(PathBuf, SharedFile)>>>,
     pub(crate) faults: Rc<Cell<Faults>>,
+    pub(crate) plan: Rc<Cell<Plan>>,
+    happened: Rc<Cell<Happened>>,
     dead: Rc<Cell<bool>>,
     seed: Rc<RefCell<Seed>>,
     locked: Rc<Cell<bool>>,
@@ -80,52 +75,46 @@ impl FaultyDisk {
             files: Rc::default(),
             unlinked: Rc::default(),
             faults: Rc::default(),
+            plan: Rc::new(Cell::new(Plan { tears: true, ..Plan::default() })),
+            happened: Rc::default(),
             dead: Rc::default(),
             seed: Rc::new(RefCell::new(Seed(seed))),
             locked: Rc::default(),
         }
     }
 
-    /// The disk as the next start finds it.
+    /// The power fails: nothing that is under way goes on.
+    pub(crate) fn cut(&self) {
+        self.dead.set(true);
+    }
+
+    /// The disk as the next start finds it after a power cut.
     pub(crate) fn after_crash(&self) -> FaultyDisk {
+        let tears = self.plan.get().tears;
+        self.next(true, |state, seed| state.after_cut(seed, tears))
+    }
+
+    /// The disk as the next start finds it when the process died.
+    pub(crate) fn after_kill(&self) -> FaultyDisk {
+        self.next(false, |state, _| state.after_kill())
+    }
+
+    fn next(&self, is_cut: bool, left: impl Fn(&FileState, &mut Seed) -> FileState) -> FaultyDisk {
         self.dead.set(true);
         let mut seed = self.seed.borrow().clone();
         let next = FaultyDisk::new(seed.next());
+        next.plan.set(self.plan.get());
+        next.happened.set(self.happened.get());
         let mut files = next.files.borrow_mut();
-        let everything = self.files.borrow().clone();
         let revived = self.unlinked.borrow().clone();
-        let revived = revived.into_iter().map(|(path, state)| (path, state, true));
-        for (path, state, was_unlinked) in
-            revived.chain(everything.into_iter().map(|(path, state)| (path, state, false)))
-        {
+        let revived = revived.into_iter().filter(|_| is_cut).map(|(path, state)| (path, state, true));
+        let there = self.files.borrow().clone();
+        for (path, state, was_unlinked) in revived.chain(there.into_iter().map(|(path, state)| (path, state, false))) {
             let state = state.borrow();
-            if (was_unlinked || !state.is_durable) && seed.below(2) == 0 {
+            if is_cut && (was_unlinked || !state.is_durable) && seed.below(2) == 0 {
                 continue;
             }
-            let mut image = state.durable.clone();
-            for &unit in &state.pending {
-                match (seed.below(3), state.now.units.get(&unit)) {
-                    (0, _) => {}
-                    (1, Some(new)) => {
-                        image.units.insert(unit, new.clone());
-                    }
-                    (1, None) => {
-                        image.units.remove(&unit);
-                    }
-                    (_, new) => {
-                        let cut = 512 * (1 + seed.below(7)) as usize;
-                        let mut torn = image.units.get(&unit).cloned().unwrap_or_else(|| Box::new([0; UNIT]));
-                        torn[..cut].copy_from_slice(&new.map_or([0; UNIT], |new| **new)[..cut]);
-                        image.units.insert(unit, torn);
-                    }
-                }
-            }
-            if seed.below(2) == 0 {
-                image.length = state.now.length;
-            }
-            image.units.retain(|&unit, _| unit * (UNIT as u64) < image.length);
-            let file = FileState { now: image.clone(), durable: image, is_durable: true, pending: BTreeSet::new() };
-            files.insert(path, Rc::new(RefCell::new(file)));
+            files.insert(path, Rc::new(RefCell::new(left(&state, &mut seed))));
         }
         drop(files);
         next
@@ -150,13 +139,59 @@ impl FaultyDisk {
         let unit = units[seed.below(units.len() as u64) as usize];
         let byte = seed.below(UNIT as u64) as usize;
         let bit = 1 << seed.below(8);
-        for image in [true, false] {
-            let image = if image { &mut file.now } else { &mut file.durable };
+        let state = &mut *file;
+        for image in [&mut state.now, &mut state.durable] {
             if let Some(unit) = image.units.get_mut(&unit) {
-                unit[byte] ^= bit;
+                Rc::make_mut(unit)[byte] ^= bit;
             }
         }
+        self.count(|happened| happened.flipped_bits += 1);
         true
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Happened)) {
+        let mut happened = self.happened.get();
+        change(&mut happened);
+        self.happened.set(happened);
+    }
+
+    pub(crate) fn happened(&self) -> Happened {
+        self.happened.get()
+    }
+
+    /// Whether a unit of a file was written and is not synced.
+    pub(crate) fn is_pending(&self, path: &Path, unit: u64) -> bool {
+        self.files.borrow().get(path).is_some_and(|file| file.borrow().pending.contains_key(&unit))
+    }
+
+    /// Whether anything of a file was written and is not synced.
+    pub(crate) fn is_unsynced(&self, path: &Path) -> bool {
+        self.files.borrow().get(path).is_some_and(|file| !file.borrow().pending.is_empty())
+    }
+
+    /// Makes a file longer, or gives a unit of it space, behind the engine's back.
+    pub(crate) fn leave(&self, path: &Path, length: Option<u64>, unit: Option<u64>) {
+        let files = self.files.borrow();
+        let mut file = files.get(path).expect("a file of that name").borrow_mut();
+        if let Some(length) = length {
+            file.set_length(length);
+        }
+        if let Some(unit) = unit {
+            file.put(unit, Some(Rc::new([7; UNIT])));
+            let length = file.now.length.max((unit + 1) * UNIT as u64);
+            file.set_length(length);
+        }
+        file.sync();
+    }
+
+    pub(crate) fn length(&self, path: &Path) -> u64 {
+        self.files.borrow().get(path).map_or(0, |file| file.borrow().now.length)
+    }
+
+    /// What each file takes.
+    pub(crate) fn allocated_files(&self) -> Vec<(PathBuf, u64)> {
+        let files = self.files.borrow();
+        files.iter().map(|(path, file)| (path.clone(), file.borrow().now.units.len() as u64 * UNIT as u64)).collect()
     }
 
     pub(crate) fn allocated_bytes(&self) -> u64 {
@@ -167,8 +202,26 @@ impl FaultyDisk {
         self.dead.get()
     }
 
-    /// Lets others run, as often as the seed says.
+    /// Lets others run: for a time that the plan allows, or as often as the seed says.
     async fn pause(&self) {
+        if simulated::is_active() {
+            let plan = self.plan.get();
+            let most = plan.latency.as_micros() as u64 / 2 + 1;
+            let (mut time, stalls) = {
+                let mut seed = self.seed.borrow_mut();
+                (Duration::from_micros(seed.below(most)), seed.hits(plan.stall))
+            };
+            if stalls {
+                self.count(|happened| happened.stalls += 1);
+                time = Duration::from_secs(300);
+            }
+            simulated::sleep(time).await;
+            if self.dead.get() {
+                // Nobody learns anything any more.
+                std::future::pending::<()>().await;
+            }
+            return;
+        }
         let mut turns = self.seed.borrow_mut().below(4);
         poll_fn(|context| {
             if turns == 0 {
@@ -179,6 +232,45 @@ impl FaultyDisk {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether something of these odds happens now.
+    fn hits(&self, odds: u32) -> bool {
+        self.seed.borrow_mut().hits(odds)
+    }
+
+    fn fails(&self, odds: u32) -> io::Result<()> {
+        if self.hits(odds) {
+            self.count(|happened| happened.errors += 1);
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        Ok(())
+    }
+
+    fn rot(&self) {
+        if self.hits(self.plan.get().rot) {
+            let mut seed = Seed(self.seed.borrow_mut().next());
+            self.flip_bit(&mut seed, |_| true);
+        }
+    }
+
+    /// Another place on this disk.
+    fn elsewhere(&self, state: &SharedFile) -> (SharedFile, u64) {
+        let files = self.files.borrow();
+        let mut seed = self.seed.borrow_mut();
+        let others: Vec<&SharedFile> = files.values().collect();
+        let other = match seed.below(2) {
+            0 if !others.is_empty() => others[seed.below(others.len() as u64) as usize].clone(),
+            _ => state.clone(),
+        };
+        let units = other.borrow().now.length.div_ceil(UNIT as u64);
+        let allocated: Vec<u64> = other.borrow().now.units.keys().copied().collect();
+        let unit = match seed.below(4) {
+            0 if units > 0 => seed.below(units),
+            _ if !allocated.is_empty() => allocated[seed.below(allocated.len() as u64) as usize],
+            _ => 0,
+        };
+        (other, unit)
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -222,6 +314,7 @@ impl Disk for FaultyDisk {
         self.pause().await;
         self.change()?;
         errno(self.faults.get().write_errno)?;
+        self.fails(self.plan.get().write_error)?;
         if let Some(state) = self.files.borrow_mut().remove(path) {
             self.unlinked.borrow_mut().push((path.to_owned(), state));
         }
@@ -266,12 +359,11 @@ impl Disk for FaultyDisk {
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut image = Image { length: bytes.len() as u64, ..Image::default() };
         for (unit, chunk) in bytes.chunks(UNIT).enumerate() {
-            let mut whole = Box::new([0; UNIT]);
+            let mut whole = [0; UNIT];
             whole[..chunk.len()].copy_from_slice(chunk);
-            image.units.insert(unit as u64, whole);
+            image.units.insert(unit as u64, Rc::new(whole));
         }
-        let file = FileState { now: image.clone(), durable: image, is_durable: true, pending: BTreeSet::new() };
-        self.files.borrow_mut().insert(path.to_owned(), Rc::new(RefCell::new(file)));
+        self.files.borrow_mut().insert(path.to_owned(), Rc::new(RefCell::new(FileState::whole(image))));
         Ok(())
     }
 
@@ -292,14 +384,23 @@ impl DiskFile for FaultyFile {
         self.disk.alive()?;
         errno(self.disk.faults.get().read_errno)?;
         assert!(offset.is_multiple_of(UNIT as u64) && length.is_multiple_of(UNIT), "unaligned read: {offset} {length}");
-        let state = self.state.borrow();
+        let plan = self.disk.plan.get();
+        self.disk.fails(plan.read_error)?;
+        self.disk.rot();
+        let (state, first) = if self.disk.hits(plan.misdirected_read) {
+            self.disk.count(|happened| happened.misdirected += 1);
+            self.disk.elsewhere(&self.state)
+        } else {
+            (self.state.clone(), offset / UNIT as u64)
+        };
         let mut bytes = vec![0; length];
-        for (place, unit) in bytes.chunks_mut(UNIT).zip(offset / UNIT as u64..) {
-            if let Some(unit) = state.now.units.get(&unit) {
+        for (place, unit) in bytes.chunks_mut(UNIT).zip(first..) {
+            if let Some(unit) = state.borrow().now.units.get(&unit) {
                 place.copy_from_slice(&**unit);
             }
         }
-        bytes.truncate(state.now.length.saturating_sub(offset) as usize);
+        bytes.truncate(self.state.borrow().now.length.saturating_sub(offset) as usize);
+        self.disk.pause().await;
         Ok(ReadBytes::memory(&bytes))
     }
 
@@ -312,19 +413,37 @@ impl DiskFile for FaultyFile {
             bytes.len()
         );
         self.disk.change()?;
-        let faults = self.disk.faults.get();
+        let (faults, plan) = (self.disk.faults.get(), self.disk.plan.get());
         errno(faults.write_errno)?;
-        for (chunk, unit) in bytes.chunks(UNIT).zip(offset / UNIT as u64..) {
-            let is_new = !self.state.borrow().now.units.contains_key(&unit);
-            let full = faults.capacity_bytes.is_some_and(|most| self.disk.allocated_bytes() + UNIT as u64 > most);
-            if is_new && full {
-                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-            }
-            let mut state = self.state.borrow_mut();
-            state.now.units.insert(unit, Box::new(chunk.try_into().unwrap()));
-            state.now.length = state.now.length.max((unit + 1) * UNIT as u64);
-            state.pending.insert(unit);
+        self.disk.fails(plan.write_error)?;
+        self.disk.rot();
+        if self.disk.hits(plan.lost_write) {
+            self.disk.count(|happened| happened.lost += 1);
+            return Ok(());
         }
+        let (state, first) = if self.disk.hits(plan.misdirected_write) {
+            self.disk.count(|happened| happened.misdirected += 1);
+            self.disk.elsewhere(&self.state)
+        } else {
+            (self.state.clone(), offset / UNIT as u64)
+        };
+        let allocated = faults.capacity_bytes.map_or(0, |_| self.disk.allocated_bytes());
+        let mut grown = 0;
+        for (chunk, unit) in bytes.chunks(UNIT).zip(first..) {
+            let mut state = state.borrow_mut();
+            if !state.now.units.contains_key(&unit) {
+                grown += UNIT as u64;
+                if faults.capacity_bytes.is_some_and(|most| allocated + grown > most) {
+                    self.disk.count(|happened| happened.full += 1);
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
+            }
+            let content: Unit = Rc::new(chunk.try_into().unwrap());
+            state.put(unit, Some(content));
+            let length = state.now.length.max((unit + 1) * UNIT as u64);
+            state.set_length(length);
+        }
+        self.disk.pause().await;
         Ok(())
     }
 
@@ -335,16 +454,18 @@ impl DiskFile for FaultyFile {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         errno(self.disk.faults.get().sync_errno)?;
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        for unit in std::mem::take(&mut state.pending) {
-            match state.now.units.get(&unit) {
-                Some(new) => state.durable.units.insert(unit, new.clone()),
-                None => state.durable.units.remove(&unit),
-            };
+        let plan = self.disk.plan.get();
+        if let Err(error) = self.disk.fails(plan.sync_error) {
+            let mut seed = Seed(self.disk.seed.borrow_mut().next());
+            self.state.borrow_mut().fail_sync(&mut seed);
+            return Err(error);
         }
-        state.durable.length = state.now.length;
-        state.is_durable = true;
+        if self.disk.hits(plan.lying_sync) {
+            self.disk.count(|happened| happened.lies += 1);
+            return Ok(());
+        }
+        self.state.borrow_mut().sync();
+        self.disk.pause().await;
         Ok(())
     }
 
@@ -352,14 +473,10 @@ impl DiskFile for FaultyFile {
         self.disk.pause().await;
         self.disk.change()?;
         errno(self.disk.faults.get().write_errno)?;
+        self.disk.fails(self.disk.plan.get().write_error)?;
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        state.now.length = length;
-        let beyond: Vec<u64> = state.now.units.range(length.div_ceil(UNIT as u64)..).map(|(&unit, _)| unit).collect();
-        for unit in beyond {
-            state.now.units.remove(&unit);
-            state.pending.insert(unit);
-        }
+        state.set_length(length);
+        state.remove_range(length.div_ceil(UNIT as u64), u64::MAX);
         Ok(())
     }
 
@@ -367,14 +484,9 @@ impl DiskFile for FaultyFile {
         self.disk.pause().await;
         self.disk.change()?;
         errno(self.disk.faults.get().write_errno)?;
+        self.disk.fails(self.disk.plan.get().write_error)?;
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let units = offset / UNIT as u64..(offset + length).div_ceil(UNIT as u64);
-        let gone: Vec<u64> = state.now.units.range(units).map(|(&unit, _)| unit).collect();
-        for unit in gone {
-            state.now.units.remove(&unit);
-            state.pending.insert(unit);
-        }
+        state.remove_range(offset / UNIT as u64, (offset + length).div_ceil(UNIT as u64));
         Ok(())
     }
 }

@@ -15,8 +15,8 @@ use crate::memory::whole_units;
 use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{PageIndex, crc32c, unit_checksums};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use hashbrown::{HashMap, HashSet};
-use std::collections::BTreeMap;
+use hashbrown::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::{Rc, Weak};
 
@@ -181,7 +181,7 @@ impl Store {
             return Err(error);
         }
         self.count(|counters| counters.written_pages += committed.len() as u64);
-        let mut complete = HashSet::new();
+        let mut complete = BTreeSet::new();
         for (write, record) in committed {
             let key = write.job.key;
             if directory.tables.borrow().is_complete(&key) {
@@ -305,7 +305,7 @@ async fn do_chores(directory: &Directory, chores: Vec<Chore>) -> io::Result<()> 
 /// Payload and rows, then one sync of every file touched.
 async fn write_payload(directory: &Directory, writes: &[Write]) -> io::Result<()> {
     let row_sectors = row_sectors(directory, writes).await?;
-    let mut touched: HashSet<FileName> = writes.iter().map(payload_file).collect();
+    let mut touched: BTreeSet<FileName> = writes.iter().map(payload_file).collect();
     stream::iter(writes.iter().map(|write| write_page(directory, write)))
         .buffer_unordered(WRITES_IN_FLIGHT)
         .try_collect::<()>()
@@ -357,7 +357,7 @@ async fn write_page(directory: &Directory, write: &Write) -> io::Result<()> {
 /// The sectors of the rows file that the batch changes, by offset. Rows of other present pages in them are kept.
 async fn row_sectors(directory: &Directory, writes: &[Write]) -> io::Result<BTreeMap<u64, AlignedBuffer>> {
     let mut sectors: BTreeMap<u64, AlignedBuffer> = BTreeMap::new();
-    let mut shared: HashMap<u64, bool> = HashMap::new();
+    let mut shared: BTreeMap<u64, bool> = BTreeMap::new();
     for write in writes {
         if let Place::Large { slot } = write.place {
             let tables = directory.tables.borrow();

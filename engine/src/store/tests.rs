@@ -1,7 +1,9 @@
 //! The store against a model and against a failing disk. Whatever happens, a read gives the right bytes or a miss.
 
 mod faults;
+mod found;
 mod model;
+mod simulation;
 
 use super::*;
 use crate::disk::faulty::{FaultyDisk, Seed};

@@ -3,9 +3,10 @@
 use super::{FileName, LargeFile, NO_RECORD, Slabs, Slot, Tables};
 use crate::format::{BLOCK_PAGES, BlockHeader, SECTOR_BYTES, SMALL_RECORDS, SmallRecord};
 use crate::key::FileKey;
+use crate::memory::whole_units;
 use forebay_base::PageIndex;
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Tables {
     /// Takes in what the tables on disk say. `headers` and `records` are by slot; what was dropped is in `dirty`.
@@ -70,7 +71,8 @@ impl Tables {
         large.chain(small).collect()
     }
 
-    /// The ranges of a file that hold something, ascending; everything else in it may be punched.
+    /// The ranges of a file that were written for what is present, ascending; everything else in it may be punched. Exact, so
+    /// that a file with no more than this allocated has nothing to punch.
     pub(crate) fn occupied(&self, file: FileName) -> Vec<(u64, u64)> {
         let mut ranges: Vec<(u64, u64)> = match file {
             FileName::Large(file_id, version) => {
@@ -81,10 +83,11 @@ impl Tables {
             }
             FileName::Rows => {
                 let live = self.headers.iter().enumerate().filter_map(|(slot, header)| Some((slot, header.as_ref()?)));
-                live.map(|(slot, header)| {
-                    (self.row_offset(slot as u32, PageIndex(0)), self.rows_space(&header.key, header.block))
-                })
-                .collect()
+                let rows = live.flat_map(|(slot, header)| {
+                    header.pages.iter().map(move |&(page, _)| self.row_offset(slot as u32, PageIndex(page.into())))
+                });
+                let sectors: BTreeSet<u64> = rows.map(|row| row - row % SECTOR_BYTES as u64).collect();
+                sectors.into_iter().map(|sector| (sector, SECTOR_BYTES as u64)).collect()
             }
             FileName::Headers | FileName::Small | FileName::Slab(..) => return Vec::new(),
         };
@@ -97,7 +100,8 @@ impl Tables {
         let mut slabs: HashMap<(u64, u32), Vec<(u64, u64)>> = HashMap::new();
         for record in self.records.iter().flatten() {
             let class_bytes = u64::from(record.class_bytes);
-            let range = (class_bytes * u64::from(record.slot), class_bytes);
+            let (row_at, row_length) = Self::row_in_slot(&record.key);
+            let range = (class_bytes * u64::from(record.slot), whole_units(row_at + row_length));
             slabs.entry((class_bytes, record.slab)).or_default().push(range);
         }
         slabs.values_mut().for_each(|ranges| ranges.sort_unstable());
