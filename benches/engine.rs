@@ -78,6 +78,7 @@ fn config(path: &Path, mem_capacity_bytes: u64) -> StoreConfig {
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 64 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     }
 }
 

@@ -29,6 +29,8 @@ pub enum CoreTask {
     Report,
     /// Writes pages to a disk.
     WriteBehind,
+    /// Reads the disks again.
+    Scrub,
 }
 
 impl CoreTask {
@@ -38,6 +40,7 @@ impl CoreTask {
             CoreTask::Feed => 2,
             CoreTask::Report => 3,
             CoreTask::WriteBehind => 4,
+            CoreTask::Scrub => 5,
             CoreTask::Request(number) => 0x100 + u64::from(number),
         }
     }
@@ -48,6 +51,7 @@ impl CoreTask {
             2 => CoreTask::Feed,
             3 => CoreTask::Report,
             4 => CoreTask::WriteBehind,
+            5 => CoreTask::Scrub,
             0x100..=0x1FF => CoreTask::Request((code - 0x100) as u8),
             _ => return None,
         })
@@ -87,6 +91,7 @@ impl CoreWatch {
             CoreTask::Feed => "feed",
             CoreTask::Report => "report",
             CoreTask::WriteBehind => "write behind",
+            CoreTask::Scrub => "scrub",
             CoreTask::Request(number) => self.requests.get(usize::from(number)).copied().unwrap_or("request"),
         }
     }
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn tasks_have_codes_of_their_own() {
-        let tasks = [CoreTask::Fetch, CoreTask::Feed, CoreTask::Report, CoreTask::WriteBehind];
+        let tasks = [CoreTask::Fetch, CoreTask::Feed, CoreTask::Report, CoreTask::WriteBehind, CoreTask::Scrub];
         for task in tasks.into_iter().chain([0, 9, u8::MAX].map(CoreTask::Request)) {
             assert_eq!(CoreTask::of(task.code()), Some(task));
             assert!(task.code() < 1 << CODE_BITS);

@@ -48,6 +48,7 @@ fn config(path: &Path, mib: u32) -> StoreConfig {
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 64 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     }
 }
 

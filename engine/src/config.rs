@@ -58,6 +58,8 @@ pub struct StoreConfig {
     pub buffer_memory_bytes: u64,
     /// Check the CRC of every 4 KiB that comes from a disk.
     pub verify_reads: bool,
+    /// How fast pages on disks are read again in the background to find what went bad; 0 for never.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// Smallest page.

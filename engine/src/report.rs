@@ -73,6 +73,12 @@ pub struct EngineCounters {
     pub evicted_pages: u64,
     /// 4 KiB units, or rows of checksums, that failed their check.
     pub corrupt_units: u64,
+    /// Bytes that the scrub read.
+    pub scrubbed_bytes: u64,
+    /// Times that the scrub has been through all directories.
+    pub scrub_rounds: u64,
+    /// Bad pages that the scrub found; they are in `corrupt_units` too.
+    pub scrub_bad_pages: u64,
     /// Failed disk operations.
     pub disk_errors: u64,
     /// Times that `new_page` had to wait.

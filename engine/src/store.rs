@@ -6,6 +6,7 @@
 
 mod commit;
 mod read;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -20,7 +21,7 @@ use crate::{
     CachedPages, DirectoryUsage, EngineCounters, EngineError, FileKey, PageBuf, PageSlice, Recovery, StoreConfig, Tier,
 };
 use forebay_base::{FileId, PageIndex, Version};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -56,6 +57,24 @@ pub struct Store {
     directories: Vec<Rc<Directory>>,
     rows: Rc<RefCell<Rows>>,
     counters: RefCell<EngineCounters>,
+    /// Reads of disks that somebody waits for.
+    disk_readers: Cell<u32>,
+}
+
+/// Counts a read that somebody waits for, for as long as it lives.
+struct Reading<'a>(&'a Cell<u32>);
+
+impl Reading<'_> {
+    fn new(count: &Cell<u32>) -> Reading<'_> {
+        count.set(count.get() + 1);
+        Reading(count)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl CachedPages {
@@ -117,6 +136,7 @@ impl Store {
             directories,
             rows,
             counters: RefCell::default(),
+            disk_readers: Cell::new(0),
             config,
         });
         for directory in &store.directories {
@@ -127,6 +147,7 @@ impl Store {
             }
             commit::start(&store, directory);
         }
+        scrub::start(&store);
         recovery.elapsed = started.elapsed();
         (store, recovery)
     }
@@ -165,7 +186,10 @@ impl Store {
                     return Some(memory.slice(offset as usize, length as usize));
                 }
                 Found::OnDisk(seen) => {
-                    if let Ok(slice) = self.read_disk(key, page, offset..end, seen, self.config.verify_reads).await {
+                    let reading = Reading::new(&self.disk_readers);
+                    let read = self.read_disk(key, page, offset..end, seen, self.config.verify_reads).await;
+                    drop(reading);
+                    if let Ok(slice) = read {
                         self.count(|counters| {
                             counters.ssd_hits += 1;
                             counters.ssd_read_bytes += u64::from(length);

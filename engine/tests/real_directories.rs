@@ -34,6 +34,7 @@ fn config(path: &Path, capacity_bytes: u64) -> StoreConfig {
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 16 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     }
 }
 

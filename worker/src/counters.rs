@@ -71,6 +71,11 @@ metrics_table! {
         EVICTED: Counter["tier"] = "forebay_worker_evicted_pages_total", "pages that left a tier for want of room";
         CORRUPT: Counter = "forebay_worker_corrupt_units_total",
             "units of 4 KiB whose checksum was wrong; they were fetched again";
+        SCRUBBED: Counter = "forebay_worker_scrubbed_bytes_total", "bytes that the scrub read again from disks";
+        SCRUB_ROUNDS: Counter = "forebay_worker_scrub_rounds_total",
+            "times that a core's scrub has been through all it holds";
+        SCRUB_BAD: Counter = "forebay_worker_scrub_bad_pages_total",
+            "pages that the scrub found bad and dropped; they count as corrupt too";
         DISK_ERRORS: Counter = "forebay_worker_disk_errors_total", "failed disk operations";
         BUFFER_WAITS: Counter = "forebay_worker_buffer_waits_total", "times that a page had to wait for a buffer";
         BUFFER_BYTES: Gauge = "forebay_worker_buffer_bytes",
@@ -96,6 +101,9 @@ pub(crate) fn expose_engine(text: &mut Exposition, engines: &[EngineCounters]) {
         [(&["mem"][..], sum(|engine| engine.evicted_mem_pages)), (&["ssd"][..], sum(|engine| engine.evicted_pages))];
     text.computed(&EVICTED, evicted);
     text.number(&CORRUPT, sum(|engine| engine.corrupt_units));
+    text.number(&SCRUBBED, sum(|engine| engine.scrubbed_bytes));
+    text.number(&SCRUB_ROUNDS, sum(|engine| engine.scrub_rounds));
+    text.number(&SCRUB_BAD, sum(|engine| engine.scrub_bad_pages));
     text.number(&DISK_ERRORS, sum(|engine| engine.disk_errors));
     text.number(&BUFFER_WAITS, sum(|engine| engine.buffer_waits));
     text.number(&BUFFER_BYTES, sum(|engine| engine.buffer_bytes));

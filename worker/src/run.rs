@@ -287,6 +287,7 @@ fn store_config(
         })?,
         buffer_memory_bytes: share(worker.buffer_memory),
         verify_reads: worker.verify_reads,
+        scrub_bytes_per_second: worker.scrub_rate.0.div_ceil(u64::from(shards)),
     })
 }
 

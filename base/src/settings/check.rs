@@ -77,6 +77,8 @@ pub struct WorkerSettings {
     pub read_ahead: ByteSize,
     /// Verify checksums on reads from disk.
     pub verify_reads: bool,
+    /// How fast disks are read again in the background, all shards; 0 for never.
+    pub scrub_rate: ByteSize,
     /// Placement weight.
     pub weight: u32,
     /// Heartbeat interval.
@@ -226,6 +228,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
             eviction: read.text("worker.eviction"),
             read_ahead: read.size("worker.read_ahead"),
             verify_reads: read.flag("worker.verify_reads"),
+            scrub_rate: read.size("worker.scrub_rate"),
             weight: read.int("worker.weight") as u32,
             heartbeat: read.span("worker.heartbeat"),
         },

@@ -75,6 +75,12 @@ pub static KEYS: &[Key] = &[
     key("worker.eviction", Kind::OneOf(&["lru", "lfu"]), "lru", "which pages leave first"),
     key("worker.read_ahead", Kind::Size(0, GIB), "8MiB", "largest read-ahead of one sequential reader"),
     key("worker.verify_reads", Kind::Bool, "true", "check the checksum of every 4 KiB that leaves a disk"),
+    key(
+        "worker.scrub_rate",
+        Kind::Size(0, GIB),
+        "8MiB",
+        "bytes a second that are read again from the disks to find what went bad, all shards together; 0 for never",
+    ),
     key("worker.weight", Kind::Int(1, 1_000_000), "100", "this worker's share of the data beside the others'"),
     key("worker.heartbeat", Kind::Span, "1s", "how often the worker reports to the master"),
     key("store.threads", Kind::Int(1, 256), "2", "threads for store I/O, never a core's own"),

@@ -104,8 +104,8 @@ impl Store {
         Ok(self.pool.disk_slice(bytes, start, range.len()))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
-    async fn read_units(
+    #[expect(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]
+    pub(super) async fn read_units(
         &self,
         directory: &Directory,
         location: &Location,
@@ -122,7 +122,7 @@ impl Store {
         file.read_at(location.offset + first, length).await
     }
 
-    /// The page's row: from memory, or from the disk if it matches its own checksum. `None` if it does not.
+    /// The page's row: from memory, or from the disk.
     async fn row(
         &self,
         key: &FileKey,
@@ -135,6 +135,24 @@ impl Store {
         if let Some(row) = self.rows.borrow_mut().get(&name) {
             return Ok(Some(row));
         }
+        let row = self.read_row(key, page, directory, location, seen).await?;
+        if let Some(row) = &row
+            && self.tiers.borrow().is_same(key, page, seen)
+        {
+            self.rows.borrow_mut().put(name, row.clone());
+        }
+        Ok(row)
+    }
+
+    /// The page's row as it is on the disk. `None` if it does not match its own checksum.
+    pub(super) async fn read_row(
+        &self,
+        key: &FileKey,
+        page: PageIndex,
+        directory: &Directory,
+        location: &Location,
+        seen: Sighting,
+    ) -> io::Result<Option<Rc<[u32]>>> {
         let length = if key.size_bytes <= u64::from(self.config.page_bytes) {
             Tables::row_in_slot(key).1
         } else {
@@ -150,16 +168,10 @@ impl Store {
         let start = (location.row_offset - from) as usize;
         let row =
             bytes.get(start..start + length as usize).and_then(|bytes| row_from_bytes(bytes, location.row_checksum));
-        let row: Option<Rc<[u32]>> = row.map(Rc::from);
-        if let Some(row) = &row
-            && self.tiers.borrow().is_same(key, page, seen)
-        {
-            self.rows.borrow_mut().put(name, row.clone());
-        }
-        Ok(row)
+        Ok(row.map(Rc::from))
     }
 
-    fn corrupt(&self, key: &FileKey, page: PageIndex, directory: &Directory, what: &str) {
+    pub(super) fn corrupt(&self, key: &FileKey, page: PageIndex, directory: &Directory, what: &str) {
         self.count(|counters| counters.corrupt_units += 1);
         tracing::warn!(
             directory = %directory.path.display(),
@@ -168,7 +180,7 @@ impl Store {
         self.drop_page(key, page);
     }
 
-    fn read_failed(&self, key: &FileKey, page: PageIndex, directory: &Directory, error: &io::Error) {
+    pub(super) fn read_failed(&self, key: &FileKey, page: PageIndex, directory: &Directory, error: &io::Error) {
         self.count(|counters| counters.disk_errors += 1);
         self.drop_page(key, page);
         if directory.read_failed(error) {

@@ -34,6 +34,7 @@ fn config(mem: u64, ssd: &[u64], eviction: EvictionPolicy) -> StoreConfig {
         eviction,
         buffer_memory_bytes: 16 * u64::from(PAGE),
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     }
 }
 

@@ -71,6 +71,24 @@ impl Tables {
         large.chain(small).collect()
     }
 
+    /// The pages that one table sector vouches for; `None` behind the last sector.
+    pub(crate) fn pages_of_sector(&self, table: FileName, number: u32) -> Option<Vec<(FileKey, PageIndex, u32)>> {
+        if table == FileName::Headers {
+            let header = self.headers.get(number as usize)?.as_ref();
+            let pages = |header: &BlockHeader| {
+                let first = header.block * BLOCK_PAGES;
+                let pages = header.pages.iter();
+                pages.map(|&(page, _)| (header.key, PageIndex(first + u32::from(page)), NO_RECORD)).collect()
+            };
+            return Some(header.map(pages).unwrap_or_default());
+        }
+        let first = number * SMALL_RECORDS;
+        let records = self.records.get(first as usize..)?.iter().take(SMALL_RECORDS as usize).zip(first..);
+        let pages: Vec<_> =
+            records.filter_map(|(record, number)| Some((record.as_ref()?.key, PageIndex(0), number))).collect();
+        (first < self.records.len() as u32).then_some(pages)
+    }
+
     /// The ranges of a file that were written for what is present, ascending; everything else in it may be punched. Exact, so
     /// that a file with no more than this allocated has nothing to punch.
     pub(crate) fn occupied(&self, file: FileName) -> Vec<(u64, u64)> {

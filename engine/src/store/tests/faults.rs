@@ -2,9 +2,12 @@
 //! failure names its seed.
 
 use super::*;
-use crate::disk::faulty::Faults;
+use crate::disk::faulty::{Faults, Plan};
+use crate::disk::simulated::Simulation;
+use crate::disk::{now, sleep};
 use std::path::Path;
 use std::slice::from_ref;
+use std::time::Duration;
 
 type Wanted = fn(&Path) -> bool;
 
@@ -325,4 +328,72 @@ fn buffers_hold_back_and_never_for_ever() {
         held.clear();
         assert_eq!(store.counters().buffer_bytes, 0);
     });
+}
+
+#[test]
+fn the_scrub_finds_what_nobody_reads() {
+    let places: [(&str, Wanted); 3] = [
+        ("payload", |path| path.to_string_lossy().contains("/files/")),
+        ("slab", |path| path.to_string_lossy().contains("/slabs/")),
+        ("rows", |path| path.ends_with("rows")),
+    ];
+    for (what, place) in places {
+        let (found, _) = Simulation::run(10, async move {
+            let rate = 1 << 20;
+            let config = StoreConfig { scrub_bytes_per_second: rate, ..config(0, &[ROOMY], EvictionPolicy::Lru) };
+            let disk = FaultyDisk::new(10);
+            let (store, _) = open(&config, from_ref(&disk)).await;
+            fill(&store).await;
+            store.flush().await;
+            let whole: u64 = crowd().iter().map(|(key, page)| u64::from(key.page_length(*page, PAGE))).sum();
+            sleep(Duration::from_secs(2 * whole / rate + 120)).await;
+            let counters = store.counters();
+            assert!(counters.scrub_rounds >= 1 && counters.scrubbed_bytes >= whole, "{counters:?}");
+            assert_eq!((counters.scrub_bad_pages, counters.corrupt_units, counters.disk_errors), (0, 0, 0));
+            // No faster than it may, rounds and pauses together.
+            let most = rate * (2 * whole / rate + 121);
+            assert!(counters.scrubbed_bytes <= most, "{} bytes, at most {most}", counters.scrubbed_bytes);
+            let mut random = Seed(3);
+            for _ in 0..if what == "rows" { 2000 } else { 3 } {
+                assert!(disk.flip_bit(&mut random, place), "nothing in {what}");
+            }
+            let reads = store.counters().ssd_hits;
+            sleep(Duration::from_secs(2 * whole / rate + 120)).await;
+            let counters = store.counters();
+            assert_eq!(counters.ssd_hits, reads, "nobody has read");
+            assert_eq!(counters.scrub_bad_pages, counters.corrupt_units);
+            let held = crowd().iter().filter(|(key, page)| store.has_page(key, *page)).count();
+            assert_eq!(held as u64 + counters.scrub_bad_pages, crowd().len() as u64, "{what}: dropped");
+            assert_eq!(hits(&store).await, held, "what is left is good");
+            store.close().await;
+            counters.scrub_bad_pages
+        });
+        assert!(found > 0, "{what}");
+    }
+}
+
+#[test]
+fn the_scrub_lets_readers_go_first() {
+    let (bytes, _) = Simulation::run(11, async {
+        let config = StoreConfig { scrub_bytes_per_second: 1 << 30, ..config(0, &[ROOMY], EvictionPolicy::Lru) };
+        let disk = FaultyDisk::new(11);
+        disk.plan.set(Plan { latency: Duration::from_millis(2), ..Plan::default() });
+        let (store, _) = open(&config, from_ref(&disk)).await;
+        fill(&store).await;
+        store.flush().await;
+        sleep(Duration::from_secs(90)).await;
+        let key = key(3, 1, 0);
+        let before = store.counters().scrubbed_bytes;
+        // Somebody reads all the time, longer than a pause between two rounds.
+        let until = now() + Duration::from_secs(130);
+        while now() < until {
+            let reads = [store.read(&key, PageIndex(0), 0, 100), store.read(&key, PageIndex(1), 0, 100)];
+            assert!(futures::future::join_all(reads).await.iter().all(Option::is_some));
+        }
+        let bytes = store.counters().scrubbed_bytes - before;
+        store.close().await;
+        bytes
+    });
+    // It stepped aside for a second before each page, and went on nevertheless.
+    assert!(bytes > 0 && bytes <= 131 * u64::from(PAGE), "{bytes}");
 }

@@ -77,6 +77,8 @@ fn right_bytes_or_a_miss_whatever_the_disks_do() {
         ("hits", lived.hits),
         ("misses", lived.misses),
         ("bad pages noticed", lived.corrupt),
+        ("scrubbed bytes", lived.scrubbed_bytes),
+        ("bad pages found by the scrub", lived.scrub_bad_pages),
         ("errors", errors),
         ("full disks", full),
         ("lies", lies),

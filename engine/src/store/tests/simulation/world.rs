@@ -20,6 +20,8 @@ pub(super) struct Lived {
     pub(super) misses: u64,
     pub(super) corrupt: u64,
     pub(super) found_after_cut: u64,
+    pub(super) scrubbed_bytes: u64,
+    pub(super) scrub_bad_pages: u64,
     pub(super) happened: Happened,
 }
 
@@ -33,6 +35,8 @@ impl Lived {
         self.misses += other.misses;
         self.corrupt += other.corrupt;
         self.found_after_cut += other.found_after_cut;
+        self.scrubbed_bytes += other.scrubbed_bytes;
+        self.scrub_bad_pages += other.scrub_bad_pages;
         self.happened.add(other.happened);
     }
 }
@@ -230,7 +234,8 @@ pub(super) async fn live(seed: u64) -> Lived {
         let scale = [2, 2, 2, 1, 3][random.below(5) as usize];
         let mut capacities: Vec<u64> = sizes.iter().map(|&pages| bytes(pages) * scale / 2).collect();
         let left_out = if sizes.len() > 1 && random.below(5) == 0 { capacities.pop() } else { None };
-        let config = config(mem, &capacities, eviction);
+        let scrub_bytes_per_second = [0, 100 << 10, 100 << 20][random.below(3) as usize];
+        let config = StoreConfig { scrub_bytes_per_second, ..config(mem, &capacities, eviction) };
         let mut used: Vec<FaultyDisk> = disks.drain(..capacities.len()).collect();
         let life = Life {
             kind,
@@ -358,6 +363,8 @@ impl Life<'_> {
             remains.into_iter().filter(|(key, _)| !marks.contains_key(&(key.file_id.0, key.version.0))).collect();
         let counters = store.counters();
         self.lived.corrupt += counters.corrupt_units;
+        self.lived.scrubbed_bytes += counters.scrubbed_bytes;
+        self.lived.scrub_bad_pages += counters.scrub_bad_pages;
         self.lived.hits += world.hits.get();
         self.lived.misses += world.misses.get();
         match end {
