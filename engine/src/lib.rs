@@ -23,7 +23,7 @@ mod store;
 pub use config::{DirectoryConfig, EvictionPolicy, StoreConfig};
 pub use error::EngineError;
 pub use key::FileKey;
-pub use memory::{PageBuf, PageSlice};
+pub use memory::{PageBuf, PageSlice, UnitSums};
 pub use report::{CachedPages, DirectoryUsage, EngineCounters, Recovery};
 pub use store::{PageCheck, Pin, Store};
 

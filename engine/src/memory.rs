@@ -7,9 +7,9 @@
 use crate::Tier;
 use crate::disk::{AlignedBuffer, ReadBytes, sleep};
 use crate::signal::Signal;
-use forebay_base::UNIT_BYTES;
-use std::cell::{Cell, RefCell};
-use std::ops::{Deref, DerefMut};
+use forebay_base::{UNIT_BYTES, unit_checksums};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::{Deref, DerefMut, Range};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -85,6 +85,7 @@ impl Pool {
                 buffer: Some(self.buffer(bytes)),
                 length,
                 charged: Cell::new(true),
+                row: OnceCell::new(),
                 pool: self.clone(),
             },
         }
@@ -113,11 +114,17 @@ impl Pool {
         }
     }
 
-    /// Charges bytes that a disk read brought, for as long as a reader holds them.
-    pub(crate) fn disk_slice(self: &Rc<Self>, bytes: ReadBytes, start: usize, length: usize) -> PageSlice {
+    /// Charges bytes that a disk read brought, for as long as a reader holds them. `row` is what they were compared with.
+    pub(crate) fn disk_slice(
+        self: &Rc<Self>,
+        bytes: ReadBytes,
+        row: Option<DiskRow>,
+        start: usize,
+        length: usize,
+    ) -> PageSlice {
         let charge = bytes.len() as u64;
         self.charge(charge);
-        let source = Source::Disk(Rc::new(DiskBytes { bytes, charge, pool: self.clone() }));
+        let source = Source::Disk(Rc::new(DiskBytes { bytes, row, charge, pool: self.clone() }));
         PageSlice { source, start: start as u32, length: length as u32 }
     }
 }
@@ -129,6 +136,8 @@ pub(crate) struct PageMemory {
     length: usize,
     /// Counts against the pool's budget, not against the MEM tier.
     charged: Cell<bool>,
+    /// One checksum a unit, made when the page arrived.
+    row: OnceCell<Rc<[u32]>>,
     pool: Rc<Pool>,
 }
 
@@ -145,6 +154,11 @@ impl PageMemory {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer().bytes()[..self.length]
+    }
+
+    /// The checksums of its units.
+    pub(crate) fn row(&self) -> &Rc<[u32]> {
+        self.row.get_or_init(|| unit_checksums(self.bytes()).collect())
     }
 
     /// Moves the charge between the pool's budget (`true`) and the MEM tier, which keeps its own sum.
@@ -182,11 +196,21 @@ pub struct PageBuf {
 }
 
 impl PageBuf {
+    /// Sums it up: from here on its bytes do not change.
     pub(crate) fn seal(mut self) -> Rc<PageMemory> {
         let length = self.memory.length;
         // What was in the buffer before must not reach a disk.
         self.whole()[length..].fill(0);
+        self.memory.row();
         Rc::new(self.memory)
+    }
+
+    /// The same for a page whose checksums are known.
+    pub(crate) fn seal_with(self, row: Option<Rc<[u32]>>) -> Rc<PageMemory> {
+        if let Some(row) = row {
+            let _ = self.memory.row.set(row);
+        }
+        self.seal()
     }
 
     fn whole(&mut self) -> &mut [u8] {
@@ -216,8 +240,17 @@ impl std::fmt::Debug for PageBuf {
     }
 }
 
+/// The checksums of a page of which a disk read brought a part.
+pub(crate) struct DiskRow {
+    pub(crate) row: Rc<[u32]>,
+    /// Where in the page the part begins: at a unit.
+    pub(crate) first: usize,
+    pub(crate) page_length: usize,
+}
+
 struct DiskBytes {
     bytes: ReadBytes,
+    row: Option<DiskRow>,
     charge: u64,
     pool: Rc<Pool>,
 }
@@ -242,7 +275,41 @@ pub struct PageSlice {
     length: u32,
 }
 
+/// Checksums of whole units inside a range of a slice, as they were made when the page arrived.
+#[derive(Clone, Debug)]
+pub struct UnitSums {
+    /// Where in the range the first of them begins.
+    pub offset: usize,
+    row: Rc<[u32]>,
+    units: Range<usize>,
+}
+
+impl UnitSums {
+    /// One for each unit.
+    #[must_use]
+    pub fn sums(&self) -> &[u32] {
+        self.row.get(self.units.clone()).unwrap_or_default()
+    }
+}
+
 impl PageSlice {
+    /// What is known of the units that lie in `range` whole; the last unit of a page is whole at the page's end.
+    #[must_use]
+    pub fn checksums(&self, range: Range<usize>) -> Option<UnitSums> {
+        let (row, first, page_length) = match &self.source {
+            Source::Memory(memory) => (memory.row().clone(), 0, memory.length),
+            Source::Disk(disk) => {
+                let known = disk.row.as_ref()?;
+                (known.row.clone(), known.first, known.page_length)
+            }
+        };
+        let start = first + self.start as usize + range.start;
+        let end = start + range.len();
+        let from = start.div_ceil(UNIT_BYTES);
+        let to = if end == page_length { end.div_ceil(UNIT_BYTES) } else { end / UNIT_BYTES };
+        (from < to).then(|| UnitSums { offset: from * UNIT_BYTES - start, row, units: from..to })
+    }
+
     /// Where the bytes came from.
     #[must_use]
     pub fn tier(&self) -> Tier {

@@ -13,7 +13,7 @@ use crate::disk::{AlignedBuffer, breathe, spawn};
 use crate::format::{SECTOR_BYTES, row_bytes, row_to_bytes};
 use crate::memory::whole_units;
 use forebay_base::stall::{CoreTask, watched};
-use forebay_base::{PageIndex, crc32c, unit_checksums};
+use forebay_base::{PageIndex, crc32c};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -217,7 +217,7 @@ impl Store {
             return Ok(false);
         }
         let (place, grew) = directory.tables.borrow_mut().reserve(&job.key, job.page);
-        let row: Rc<[u32]> = unit_checksums(job.memory.bytes()).collect();
+        let row = job.memory.row().clone();
         let row_checksum = crc32c(&row_bytes_of(&row, is_small, directory.page_bytes));
         let (file, offset) = match place {
             Place::Large { slot } => (FileName::Headers, u64::from(slot) * SECTOR_BYTES as u64),

@@ -8,7 +8,7 @@ use crate::directory::{Directory, Location, Tables};
 use crate::disk::ReadBytes;
 use crate::format::{row_bytes, row_from_bytes};
 use crate::key::FileKey;
-use crate::memory::PageSlice;
+use crate::memory::{DiskRow, PageSlice};
 use forebay_base::{PageIndex, UNIT_BYTES, unit_checksums};
 use std::io;
 use std::ops::Range;
@@ -70,6 +70,7 @@ impl Store {
                 return Err(Lost::Bad);
             }
         };
+        let mut known = None;
         if verify {
             let row = match self.row(key, page, &directory, &location, seen).await {
                 Ok(row) => row,
@@ -79,7 +80,7 @@ impl Store {
                 }
             };
             let first_unit = (first / UNIT) as usize;
-            let intact = row.is_some_and(|row| {
+            let intact = row.as_ref().is_some_and(|row| {
                 let want = row.get(first_unit..).unwrap_or_default();
                 want.len() >= needed.div_ceil(UNIT_BYTES)
                     && unit_checksums(&bytes[..needed]).zip(want).all(|(got, want)| got == *want)
@@ -91,17 +92,19 @@ impl Store {
                 self.corrupt(key, page, &directory, "fails its checksum");
                 return Err(Lost::Bad);
             }
+            known = row;
         }
         if let Some(mut buffer) = buffer {
             buffer.copy_from_slice(&bytes[..needed]);
-            let evicted = self.tiers.borrow_mut().promote(key, page, buffer.seal());
+            let evicted = self.tiers.borrow_mut().promote(key, page, buffer.seal_with(known.clone()));
             self.count(|counters| {
                 counters.promoted_pages += 1;
                 counters.evicted_mem_pages += evicted;
             });
         }
         let start = (u64::from(range.start) - first) as usize;
-        Ok(self.pool.disk_slice(bytes, start, range.len()))
+        let known = known.map(|row| DiskRow { row, first: first as usize, page_length: page_length as usize });
+        Ok(self.pool.disk_slice(bytes, known, start, range.len()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]

@@ -8,7 +8,7 @@ use crate::fetch::PageFlight;
 use crate::plan;
 use crate::tickets::Grant;
 use forebay_base::{ErrorKind, FileId, KindError, PageIndex, ShardId, UNIT_BYTES, Version, crc32c_append, limits};
-use forebay_engine::{PageSlice, Tier};
+use forebay_engine::{PageSlice, Tier, UnitSums};
 use forebay_net::Peer;
 use forebay_net::message::data::{Read, ReadItem, ReadReply, ReadResult, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
 use forebay_net::transport::glommio::{PayloadPart, ShardReply};
@@ -23,10 +23,11 @@ const TINY_BYTES: usize = 16 << 10;
 /// In larger batches a piece is copied when it is less than this part of its page.
 const PINNED_PART: usize = 8;
 
-/// A piece of the payload.
+/// A piece of the payload, with the checksums of its units as far as they are known.
 pub(super) struct Piece {
     owner: Rc<dyn AsRef<[u8]>>,
     range: Range<usize>,
+    known: Option<UnitSums>,
 }
 
 struct Served {
@@ -79,7 +80,7 @@ impl Service {
             });
         }
         let checksums = if request.want_checksums {
-            checksums(pieces.iter().map(|piece| &(*piece.owner).as_ref()[piece.range.clone()]))
+            checksums(pieces.iter().map(|piece| (&(*piece.owner).as_ref()[piece.range.clone()], known(piece))))
         } else {
             Vec::new()
         };
@@ -207,21 +208,45 @@ impl Service {
 
 /// Borrows the page, or copies a piece that is too small to keep a whole page alive for.
 fn piece(slice: PageSlice, range: Range<usize>, batch: usize) -> Piece {
+    let known = slice.checksums(range.clone());
     let most = if batch <= SMALL_BATCH { TINY_BYTES } else { slice.len() / PINNED_PART };
     if range.len() <= most && range.len() * PINNED_PART <= slice.len() {
         let copy = slice[range].to_vec();
         let range = 0..copy.len();
-        return Piece { owner: Rc::new(copy), range };
+        return Piece { owner: Rc::new(copy), range, known };
     }
-    Piece { owner: Rc::new(slice), range }
+    Piece { owner: Rc::new(slice), range, known }
 }
 
-/// CRC32C of each 4 KiB of the concatenated pieces.
-fn checksums<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u32> {
+fn known(piece: &Piece) -> Known<'_> {
+    piece.known.as_ref().map_or((0, &[]), |known| (known.offset, known.sums()))
+}
+
+/// Where the first known unit begins in a piece, and the checksums from there on.
+type Known<'a> = (usize, &'a [u32]);
+
+/// CRC32C of each 4 KiB of the concatenated pieces. What is known of a piece is taken over where its units are the payload's
+/// units: that sum was made when the page arrived, so the client's check covers all the way since then. The rest is computed.
+fn checksums<'a>(pieces: impl Iterator<Item = (&'a [u8], Known<'a>)>) -> Vec<u32> {
     let mut sums = Vec::new();
     let (mut crc, mut held) = (0, 0);
-    for mut bytes in pieces {
+    let mut pieces = pieces.filter(|(bytes, _)| !bytes.is_empty()).peekable();
+    while let Some((piece, (offset, known))) = pieces.next() {
+        let mut bytes = piece;
+        let is_last = pieces.peek().is_none();
         while !bytes.is_empty() {
+            let at = piece.len() - bytes.len();
+            let is_unit = bytes.len() >= UNIT_BYTES || is_last;
+            if held == 0
+                && is_unit
+                && at >= offset
+                && (at - offset).is_multiple_of(UNIT_BYTES)
+                && let Some(&sum) = known.get((at - offset) / UNIT_BYTES)
+            {
+                sums.push(sum);
+                bytes = &bytes[bytes.len().min(UNIT_BYTES)..];
+                continue;
+            }
             let (now, rest) = bytes.split_at(bytes.len().min(UNIT_BYTES - held));
             crc = crc32c_append(crc, now);
             held += now.len();
@@ -250,8 +275,36 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
-            let pieces = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
+            let pieces = cuts.windows(2).map(|pair| (&bytes[pair[0]..pair[1]], (0, &[][..])));
             prop_assert_eq!(checksums(pieces), unit_checksums(&bytes).collect::<Vec<_>>());
         }
+
+        /// Pieces of pages of 8 units, each with what is known of the units that lie in it whole.
+        #[test]
+        fn known_sums_are_those_that_would_be_computed(parts in proptest::collection::vec((0usize..30_000, 1usize..30_000), 1..6), page_end in 1usize..32_768) {
+            let page: Vec<u8> = (0..page_end).map(|at| (at * at >> 7) as u8).collect();
+            let row: Vec<u32> = unit_checksums(&page).collect();
+            let ranges: Vec<_> = parts.iter().map(|&(from, length)| from.min(page_end)..(from + length).min(page_end)).collect();
+            let pieces = ranges.iter().map(|range| {
+                let first = range.start.div_ceil(UNIT_BYTES);
+                let end = if range.end == page_end { range.end.div_ceil(UNIT_BYTES) } else { range.end / UNIT_BYTES };
+                let known = if first < end { (first * UNIT_BYTES - range.start, &row[first..end]) } else { (0, &[][..]) };
+                (&page[range.clone()], known)
+            });
+            let payload: Vec<u8> = ranges.iter().flat_map(|range| page[range.clone()].iter().copied()).collect();
+            prop_assert_eq!(checksums(pieces), unit_checksums(&payload).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn known_sums_are_not_computed_again() {
+        // Bytes that changed since they were summed up: the client has to notice, so their sum must be the old one.
+        let bytes = vec![7u8; 3 * UNIT_BYTES + 10];
+        let computed: Vec<u32> = unit_checksums(&bytes).collect();
+        assert_eq!(checksums([(&bytes[..], (0, &[1, 2, 3, 4][..]))].into_iter()), [1, 2, 3, 4]);
+        assert_eq!(checksums([(&bytes[..], (UNIT_BYTES, &[2, 3][..]))].into_iter()), [computed[0], 2, 3, computed[3]]);
+        // Cut elsewhere than the page: nothing can be taken over.
+        let shifted = [(&bytes[..1], (0, &[][..])), (&bytes[1..], (UNIT_BYTES - 1, &[2, 3, 4][..]))];
+        assert_eq!(checksums(shifted.into_iter()), computed);
     }
 }

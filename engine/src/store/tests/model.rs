@@ -158,3 +158,41 @@ fn readers_keep_their_bytes_while_pages_come_and_go() {
         });
     }
 }
+
+#[test]
+fn slices_bring_the_checksums_of_their_whole_units() {
+    run(async {
+        let disk = FaultyDisk::new(1);
+        let (store, _) = open(&config(8 * u64::from(PAGE), &[ROOMY], EvictionPolicy::Lru), from_ref(&disk)).await;
+        for file in [0, 2, 3] {
+            let key = key(file, 1, 0);
+            let page = PageIndex(if file == 3 { 3 } else { 0 });
+            insert(&store, &key, page).await;
+        }
+        store.close().await;
+        let (store, _) = open(&config(8 * u64::from(PAGE), &[ROOMY], EvictionPolicy::Lru), from_ref(&disk)).await;
+        let mut random = Seed(2);
+        for turn in 0..400 {
+            let file = [0, 2, 3][turn % 3];
+            let key = key(file, 1, 0);
+            let page = PageIndex(if file == 3 { 3 } else { 0 });
+            let whole = content(&key, page);
+            let from = random.below(whole.len() as u64) as usize;
+            let length = 1 + random.below((whole.len() - from) as u64) as usize;
+            let slice = store.read(&key, page, from as u32, length as u32).await.expect("it is there");
+            let inside = random.below(length as u64) as usize..length;
+            let bytes = &whole[from + inside.start..from + inside.end];
+            let ends = inside.end + from == whole.len();
+            let first = (from + inside.start).next_multiple_of(4096) - (from + inside.start);
+            let rest = bytes.get(first..).unwrap_or_default();
+            let units = rest.chunks(4096).filter(|unit| unit.len() == 4096 || ends);
+            let want: Vec<u32> = units.map(forebay_base::crc32c).collect();
+            let got = slice.checksums(inside);
+            assert_eq!(got.as_ref().map_or(&[][..], |sums| sums.sums()), want, "turn {turn}, {:?}", slice.tier());
+            assert!(got.is_none_or(|sums| sums.offset == first));
+        }
+        let counters = store.counters();
+        assert!(counters.mem_hits > 50 && counters.ssd_hits > 5, "both tiers: {counters:?}");
+        store.close().await;
+    });
+}
