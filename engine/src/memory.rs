@@ -161,6 +161,14 @@ impl PageMemory {
         self.row.get_or_init(|| unit_checksums(self.bytes()).collect())
     }
 
+    /// Whether the units that hold a range are what they were when the page arrived.
+    pub(crate) fn is_intact(&self, range: Range<usize>) -> bool {
+        let first = range.start / UNIT_BYTES;
+        let end = range.end.next_multiple_of(UNIT_BYTES).min(self.length);
+        let units = unit_checksums(self.bytes().get(first * UNIT_BYTES..end).unwrap_or_default());
+        units.zip(self.row().iter().skip(first)).all(|(now, then)| now == *then)
+    }
+
     /// Moves the charge between the pool's budget (`true`) and the MEM tier, which keeps its own sum.
     pub(crate) fn charge_pool(&self, charged: bool) {
         if charged && !self.charged.replace(true) {

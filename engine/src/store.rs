@@ -36,6 +36,10 @@ type Rows = Recent<PageKey, Rc<[u32]>>;
 const ROW_MEMORY_BYTES_MIN: u64 = 4 << 20;
 const ROW_MEMORY_SHARE: u64 = 16;
 
+/// Of so many hits in memory one is compared with its checksums. Clients compare each reply with the checksums of a page's
+/// arrival; this is so that a page that changed in memory is dropped soon, when they ask again.
+const MEM_CHECKED_PART: u32 = 16;
+
 /// A content that is not to be evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pin {
@@ -59,6 +63,8 @@ pub struct Store {
     counters: RefCell<EngineCounters>,
     /// Reads of disks that somebody waits for.
     disk_readers: Cell<u32>,
+    /// Reads that were found in memory.
+    mem_asked: Cell<u32>,
 }
 
 /// Counts a read that somebody waits for, for as long as it lives.
@@ -137,6 +143,7 @@ impl Store {
             rows,
             counters: RefCell::default(),
             disk_readers: Cell::new(0),
+            mem_asked: Cell::new(0),
             config,
         });
         for directory in &store.directories {
@@ -150,6 +157,12 @@ impl Store {
         scrub::start(&store);
         recovery.elapsed = started.elapsed();
         (store, recovery)
+    }
+
+    /// One hit in memory of so many is checked.
+    fn is_checked_hit(&self) -> bool {
+        self.mem_asked.set(self.mem_asked.get().wrapping_add(1));
+        self.mem_asked.get().is_multiple_of(MEM_CHECKED_PART)
     }
 
     fn count(&self, change: impl FnOnce(&mut EngineCounters)) {
@@ -179,6 +192,13 @@ impl Store {
             match found {
                 Found::Nowhere => break,
                 Found::InMemory(memory) => {
+                    let range = offset as usize..end as usize;
+                    if self.is_checked_hit() && !memory.is_intact(range) {
+                        self.count(|counters| counters.corrupt_units += 1);
+                        tracing::warn!("page {page} of file {} changed in memory: dropped", key.file_id);
+                        self.drop_page(key, page);
+                        break;
+                    }
                     self.count(|counters| {
                         counters.mem_hits += 1;
                         counters.mem_read_bytes += u64::from(length);

@@ -160,6 +160,33 @@ fn readers_keep_their_bytes_while_pages_come_and_go() {
 }
 
 #[test]
+fn a_page_that_changed_in_memory_is_dropped_soon() {
+    run(async {
+        let (store, _) = open(&config(8 * u64::from(PAGE), &[], EvictionPolicy::Lru), &[]).await;
+        let (key, page) = (key(1, 1, 0), PageIndex(0));
+        let mut buffer = store.new_page(PAGE).await;
+        buffer.copy_from_slice(&content(&key, page));
+        // As if the third unit had been another one when it arrived.
+        let mut row: Vec<u32> = forebay_base::unit_checksums(&buffer).collect();
+        row[2] ^= 1;
+        store.tiers.borrow_mut().admit(&key, page, buffer.seal_with(Some(row.into())));
+        for _ in 0..100 {
+            assert!(store.read(&key, page, 0, 8192).await.is_some(), "another part of it is as it was");
+        }
+        assert!(store.has_page(&key, page));
+        let mut bad = 0;
+        while let Some(slice) = store.read(&key, page, 0, PAGE).await {
+            let sums = slice.checksums(0..slice.len()).expect("whole units");
+            assert!(!sums.sums().iter().copied().eq(forebay_base::unit_checksums(&slice)), "a client would notice");
+            bad += 1;
+        }
+        assert!(bad < 16, "{bad} times");
+        assert!(!store.has_page(&key, page));
+        assert_eq!(store.counters().corrupt_units, 1);
+    });
+}
+
+#[test]
 fn slices_bring_the_checksums_of_their_whole_units() {
     run(async {
         let disk = FaultyDisk::new(1);
