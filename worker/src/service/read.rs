@@ -131,7 +131,7 @@ impl Service {
             ));
         }
         let range = 0..payload.len();
-        Ok(Served { pieces: vec![Piece { owner: Rc::new(payload), range }], source: result.source })
+        Ok(Served { pieces: vec![Piece { owner: Rc::new(payload), range, known: None }], source: result.source })
     }
 
     async fn read_item(
