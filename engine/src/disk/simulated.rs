@@ -71,6 +71,8 @@ pub(crate) fn is_active() -> bool {
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 type Queue = Arc<Mutex<Vec<u64>>>;
+/// `None` while it runs.
+type Tasks = BTreeMap<u64, (Option<Task>, Arc<Waking>)>;
 
 struct Waking {
     task: u64,
@@ -90,7 +92,7 @@ pub(crate) struct Simulation {
     start: Instant,
     time: Cell<Duration>,
     seed: RefCell<Seed>,
-    tasks: RefCell<BTreeMap<u64, (Option<Task>, Arc<Waking>)>>,
+    tasks: RefCell<Tasks>,
     ready: Queue,
     timers: RefCell<BTreeMap<(Duration, u64), Waker>>,
     numbers: Cell<u64>,
