@@ -282,7 +282,7 @@ mod tests {
         /// Pieces of pages of 8 units, each with what is known of the units that lie in it whole.
         #[test]
         fn known_sums_are_those_that_would_be_computed(parts in proptest::collection::vec((0usize..30_000, 1usize..30_000), 1..6), page_end in 1usize..32_768) {
-            let page: Vec<u8> = (0..page_end).map(|at| (at * at >> 7) as u8).collect();
+            let page: Vec<u8> = (0..page_end).map(|at| ((at * at) >> 7) as u8).collect();
             let row: Vec<u32> = unit_checksums(&page).collect();
             let ranges: Vec<_> = parts.iter().map(|&(from, length)| from.min(page_end)..(from + length).min(page_end)).collect();
             let pieces = ranges.iter().map(|range| {
