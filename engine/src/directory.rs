@@ -4,6 +4,7 @@
 //! at a time; readers run beside it and check afterwards that what they read was still theirs to read. A directory that
 //! failed a write or a sync is never written again.
 
+mod lending;
 mod recover;
 mod slabs;
 mod superblock;
@@ -12,6 +13,7 @@ mod tables;
 pub(crate) use recover::Recovered;
 pub(crate) use tables::{Chore, FileName, Freed, Location, NO_RECORD, Place, Tables};
 
+use self::lending::Lending;
 use crate::disk::{Access, Disk, DiskFile, now};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
@@ -69,6 +71,7 @@ pub(crate) struct Directory {
     pub(crate) closed: Cell<bool>,
     pub(crate) bad: Cell<bool>,
     pub(crate) trouble: RefCell<Option<String>>,
+    pub(crate) lending: Lending,
     full_since: Cell<Option<Instant>>,
     read_errors: Cell<u32>,
     readers: RefCell<Recent<FileName, Rc<dyn DiskFile>>>,
@@ -107,6 +110,7 @@ impl Directory {
             closed: Cell::new(false),
             bad: Cell::new(false),
             trouble: RefCell::default(),
+            lending: Lending::default(),
             full_since: Cell::new(None),
             read_errors: Cell::new(0),
             readers: RefCell::new(Recent::new(OPEN_FILES_MAX)),
@@ -200,9 +204,13 @@ impl Directory {
     }
 
     pub(crate) async fn unlink(&self, file: FileName) -> io::Result<()> {
+        self.close_handles(file);
+        self.disk.unlink(&self.path_of(file)).await
+    }
+
+    fn close_handles(&self, file: FileName) {
         self.writers.borrow_mut().remove(&file);
         self.readers.borrow_mut().remove(&file);
-        self.disk.unlink(&self.path_of(file)).await
     }
 
     /// Notes that the disk is full. What is there is kept; the directory is smaller until it is tried again.

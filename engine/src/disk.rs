@@ -8,12 +8,13 @@ mod buffer;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod glommio_disk;
+mod lent_file;
 mod queue;
 #[cfg(test)]
 pub(crate) mod simulated;
 
 pub(crate) use buffer::{AlignedBuffer, ReadBytes};
-pub(crate) use glommio_disk::GlommioDisk;
+pub(crate) use glommio_disk::{GlommioDisk, drop_behind};
 #[cfg(not(test))]
 pub(crate) use glommio_disk::{breathe, sleep, spawn};
 pub(crate) use queue::Depth;
@@ -22,6 +23,7 @@ pub(crate) use simulated::{breathe, now, sleep, spawn};
 
 use async_trait::async_trait;
 use std::any::Any;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -49,6 +51,14 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) length_bytes: u64,
     pub(crate) allocated_bytes: u64,
+    /// It was handed out.
+    pub(crate) is_lent: bool,
+}
+
+/// A file that is watched. Its space is free when it is dropped, if it has no name and nobody else has it open.
+pub(crate) trait Watch: Send {
+    /// Whether anybody else has it open or mapped.
+    fn in_use(&self) -> bool;
 }
 
 /// A place for files. Directories and small whole files are touched at start only, and may block.
@@ -60,6 +70,14 @@ pub(crate) trait Disk {
     async fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Takes the right to write from everyone, the owner included.
     async fn seal(&self, path: &Path) -> io::Result<()>;
+    /// Opens a file for another process, read-only and marked as handed out; `None` if it has a hole or another length.
+    async fn lend(&self, _path: &Path, _length_bytes: u64) -> io::Result<Option<File>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Watches a file; with the bytes that it takes. `None` if it is not there.
+    async fn watch(&self, _path: &Path) -> io::Result<Option<(Box<dyn Watch>, u64)>> {
+        Ok(None)
+    }
     /// Makes a directory and its parents; no error if it is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The files of a directory, without directories.

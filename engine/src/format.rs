@@ -4,10 +4,12 @@
 //! the 4092 bytes before it in the last four. rkyv checks structure only, so the CRC is checked first. Invariants: a
 //! released layout never changes, a change is a new `FORMAT`; nothing is interpreted before its CRC matches.
 
+mod clean;
 mod header;
 mod small;
 mod superblock;
 
+pub(crate) use clean::CleanMark;
 pub(crate) use header::BlockHeader;
 pub(crate) use small::{SMALL_RECORDS, SmallRecord, SmallSector};
 pub(crate) use superblock::Superblock;

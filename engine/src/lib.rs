@@ -13,6 +13,7 @@ mod evict;
 mod format;
 mod index;
 mod key;
+mod lent;
 mod memory;
 mod pins;
 mod recent;
@@ -25,7 +26,7 @@ pub use error::EngineError;
 pub use key::FileKey;
 pub use memory::{PageBuf, PageSlice, UnitSums};
 pub use report::{CachedPages, DirectoryUsage, EngineCounters, Recovery};
-pub use store::{PageCheck, Pin, Store};
+pub use store::{NotLent, PageCheck, Pin, Store};
 
 /// Where bytes are held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -41,6 +41,8 @@ pub struct DirectoryUsage {
     pub used_bytes: u64,
     /// What pins keep from leaving.
     pub pinned_bytes: u64,
+    /// What leases of whole files keep from leaving, and files without a name that somebody still reads.
+    pub leased_bytes: u64,
     /// Why it is not used as it should be.
     pub trouble: Option<String>,
 }
@@ -81,6 +83,10 @@ pub struct EngineCounters {
     pub scrub_bad_pages: u64,
     /// Failed disk operations.
     pub disk_errors: u64,
+    /// Files handed out whole.
+    pub lent_files: u64,
+    /// Pages compared with their checksums before their file was handed out.
+    pub checked_pages: u64,
     /// Times that `new_page` had to wait.
     pub buffer_waits: u64,
     /// Memory outside the MEM tier now: being filled, written behind, held by readers.

@@ -5,6 +5,7 @@
 //! returns until it is evicted.
 
 mod commit;
+mod lend;
 mod read;
 mod scrub;
 #[cfg(test)]
@@ -21,8 +22,9 @@ use crate::{
     CachedPages, DirectoryUsage, EngineCounters, EngineError, FileKey, PageBuf, PageSlice, Recovery, StoreConfig, Tier,
 };
 use forebay_base::{FileId, PageIndex, Version};
+pub use lend::NotLent;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -65,6 +67,8 @@ pub struct Store {
     disk_readers: Cell<u32>,
     /// Reads that were found in memory.
     mem_asked: Cell<u32>,
+    /// Whole files to be compared with their checksums; the first one is at work.
+    checks: RefCell<VecDeque<FileKey>>,
 }
 
 /// Counts a read that somebody waits for, for as long as it lives.
@@ -144,6 +148,7 @@ impl Store {
             counters: RefCell::default(),
             disk_readers: Cell::new(0),
             mem_asked: Cell::new(0),
+            checks: RefCell::default(),
             config,
         });
         for directory in &store.directories {
@@ -349,6 +354,7 @@ impl Store {
             capacity_bytes: tiers.mem_capacity_bytes,
             used_bytes: tiers.mem_used_bytes,
             pinned_bytes: if self.directories.is_empty() { tiers.pinned_bytes(0) } else { 0 },
+            leased_bytes: 0,
             trouble: None,
         };
         let directories = self.directories.iter().map(|directory| DirectoryUsage {
@@ -357,6 +363,7 @@ impl Store {
             capacity_bytes: directory.configured_bytes,
             used_bytes: directory.held_bytes(),
             pinned_bytes: tiers.pinned_bytes(directory.number),
+            leased_bytes: tiers.leased_bytes(directory.number),
             trouble: directory.trouble.borrow().clone(),
         });
         std::iter::once(mem).chain(directories).collect()
@@ -390,7 +397,9 @@ impl Store {
             directory.closed.set(true);
             directory.work.notify();
             self.tiers.borrow_mut().forget_directory(directory.number);
-            directory.bad.set(true);
+            if !directory.bad.replace(true) {
+                directory.leave_clean_mark();
+            }
             directory.unlock();
         }
     }

@@ -63,6 +63,7 @@ impl Directory {
     }
 
     async fn read_tables(&self) -> io::Result<Recovered> {
+        let clean = self.take_clean_mark().await?;
         let slabs = self.path.join("slabs");
         self.disk.create_dir(&slabs)?;
         let mut large: BTreeMap<(FileId, Version), Entry> = BTreeMap::new();
@@ -86,7 +87,9 @@ impl Directory {
         let mut dropped = 0;
         let headers = self.read_headers(&large, &mut dirty, &mut dropped).await?;
         let records = self.read_records(&slab_files, &mut dirty, &mut dropped).await?;
-        let tables = Tables::recovered(self.page_bytes, headers, records, dirty);
+        let mut tables = Tables::recovered(self.page_bytes, headers, records, dirty);
+        let lent: Vec<_> = large.iter().filter(|(_, entry)| entry.is_lent).map(|(content, _)| *content).collect();
+        dropped += self.recover_lending(&mut tables, &lent, clean);
         let pages = tables.pages();
         *self.tables.borrow_mut() = tables;
         // Clears go to the disk before anything that they cleared is touched. What a killed process wrote and did not sync is
@@ -213,7 +216,7 @@ impl Directory {
             let occupied = self.tables.borrow().occupied(file);
             if occupied.is_empty() {
                 self.unlink(file).await?;
-            } else {
+            } else if !entry.is_lent {
                 let size_bytes = self.tables.borrow().large_size((file_id, version));
                 if let Some(size_bytes) = size_bytes.filter(|&size_bytes| size_bytes != entry.length_bytes) {
                     self.writer(file).await?.truncate(size_bytes).await?;

@@ -75,6 +75,8 @@ pub(crate) struct Tables {
     free_records: Vec<u32>,
     slabs: Slabs,
     used_bytes: u64,
+    /// Of files that have no name any more and that somebody reads.
+    orphan_bytes: u64,
     dirty_headers: BTreeSet<u32>,
     dirty_sectors: BTreeSet<u32>,
 }
@@ -85,7 +87,11 @@ impl Tables {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_bytes
+        self.used_bytes + self.orphan_bytes
+    }
+
+    pub(crate) fn set_orphan_bytes(&mut self, bytes: u64) {
+        self.orphan_bytes = bytes;
     }
 
     pub(crate) fn spare_bytes(&self) -> u64 {
@@ -239,8 +245,18 @@ impl Tables {
 
     /// Whether every page of the content is present.
     pub(crate) fn is_complete(&self, key: &FileKey) -> bool {
-        let pages = key.size_bytes.div_ceil(u64::from(self.page_bytes));
-        self.files.get(&key.content()).is_some_and(|file| u64::from(file.pages) == pages)
+        self.is_whole(key.content())
+    }
+
+    /// The same, of whatever content has that name.
+    pub(crate) fn is_whole(&self, content: (FileId, Version)) -> bool {
+        let Some(file) = self.files.get(&content) else { return false };
+        u64::from(file.pages) == file.key.size_bytes.div_ceil(u64::from(self.page_bytes))
+    }
+
+    /// All large contents.
+    pub(crate) fn large_contents(&self) -> impl Iterator<Item = (FileId, Version)> {
+        self.files.keys().copied()
     }
 
     /// Whether the pages `page` of the row sector's neighbours (same sector of the rows file) are present.

@@ -340,6 +340,7 @@ impl Disk for FaultyDisk {
                 name: name.file_name().unwrap().to_string_lossy().into_owned(),
                 length_bytes: file.borrow().now.length,
                 allocated_bytes: file.borrow().now.units.len() as u64 * UNIT as u64,
+                is_lent: false,
             })
             .collect())
     }

@@ -8,7 +8,7 @@
 //! the background's at the disk too.
 
 use super::queue::{Class, Depth, DiskQueue};
-use super::{Access, AlignedBuffer, Disk, DiskFile, Entry, ReadBytes};
+use super::{Access, AlignedBuffer, Disk, DiskFile, Entry, ReadBytes, Watch, lent_file};
 use async_trait::async_trait;
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
@@ -67,6 +67,11 @@ fn class() -> Class {
 /// Waits.
 pub(crate) async fn sleep(time: Duration) {
     glommio::timer::sleep(time).await;
+}
+
+/// Lets a file go on another thread: closing the last descriptor of a large unlinked one takes a while.
+pub(crate) fn drop_behind(watch: Box<dyn Watch>) {
+    spawn(blocking(move || drop(watch)));
 }
 
 /// The operating system's own error, where there is one, with its number.
@@ -170,6 +175,16 @@ impl Disk for GlommioDisk {
         blocking(set_mode(path.to_owned(), 0o400)).await
     }
 
+    async fn lend(&self, path: &Path, length_bytes: u64) -> io::Result<Option<fs::File>> {
+        let path = path.to_owned();
+        blocking(move || lent_file::lend(&path, length_bytes)).await
+    }
+
+    async fn watch(&self, path: &Path) -> io::Result<Option<(Box<dyn Watch>, u64)>> {
+        let path = path.to_owned();
+        blocking(move || lent_file::watch(&path)).await
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
@@ -181,7 +196,12 @@ impl Disk for GlommioDisk {
             let meta = entry.metadata()?;
             if meta.is_file() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                entries.push(Entry { name, length_bytes: meta.len(), allocated_bytes: meta.blocks() * 512 });
+                entries.push(Entry {
+                    name,
+                    length_bytes: meta.len(),
+                    allocated_bytes: meta.blocks() * 512,
+                    is_lent: lent_file::is_marked(meta.mode()),
+                });
             }
         }
         Ok(entries)

@@ -63,6 +63,7 @@ impl Store {
         }
         directory.retry_full();
         self.make_room(directory, &jobs, &mut departures);
+        self.take_lent_along(directory, &mut departures);
         let failed = match self.send_off(directory, &departures).await {
             Ok(()) => self.write_batch(directory, jobs).await.err(),
             Err(error) => {
@@ -128,6 +129,13 @@ impl Store {
             departures.push(departure);
             self.count(|counters| counters.evicted_pages += 1);
         }
+    }
+
+    /// A local file that was handed out leaves as a whole.
+    fn take_lent_along(&self, directory: &Directory, departures: &mut Vec<Departure>) {
+        let rest = directory.rest_of_lent(departures);
+        self.tiers.borrow_mut().lose_on_disk(&rest);
+        departures.extend(rest.into_iter().map(|name| Departure { name, record: crate::directory::NO_RECORD }));
     }
 
     /// Clears what leaves, durably, then gives its space back.
@@ -296,7 +304,7 @@ async fn do_chores(directory: &Directory, chores: Vec<Chore>) -> io::Result<()> 
                 let done = async { directory.writer(file).await?.punch(offset, bytes).await }.await;
                 done?;
             }
-            Chore::Unlink { content } => directory.unlink(FileName::Large(content.0, content.1)).await?,
+            Chore::Unlink { content } => directory.unlink_content(content).await?,
         }
     }
     Ok(())

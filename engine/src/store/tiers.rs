@@ -2,10 +2,11 @@
 //! that every step is atomic on its core.
 //!
 //! Invariants: `mem_used_bytes` is the sum of the memory of pages that are `in_mem`; a page is in a tier's evictor
-//! exactly if it may leave that tier now (it is there, and no pin holds it); a page that waits to be written keeps its
+//! exactly if it may leave that tier now (it is there, and no pin or lease holds it); a page that waits to be written keeps its
 //! memory. Pins hold pages on SSD, or in MEM where there is no SSD tier, up to a share of each directory.
 
 mod held;
+mod lent;
 
 use super::Rows;
 use super::read::Sighting;
@@ -14,6 +15,7 @@ use crate::directory::{Departure, Directory, Job};
 use crate::evict::{Evictor, NO_NODE, Node, evictor};
 use crate::index::{Index, OnDisk, Page};
 use crate::key::{FileKey, PageKey};
+use crate::lent::Lent;
 use crate::memory::PageMemory;
 use crate::pins::Pins;
 use forebay_base::{FileId, PageIndex, UNIT_BYTES, Version};
@@ -31,6 +33,7 @@ pub(super) struct Tiers {
     mem_evictor: Box<dyn Evictor>,
     disk_evictors: Vec<Box<dyn Evictor>>,
     pins: Pins,
+    lent: Lent,
     /// Held by pins, by directory; of MEM where there is none.
     held_bytes: Vec<u64>,
     directories: Vec<Rc<Directory>>,
@@ -61,6 +64,7 @@ impl Tiers {
             mem_evictor: evictor(config.eviction),
             disk_evictors: directories.iter().map(|_| evictor(config.eviction)).collect(),
             pins: Pins::default(),
+            lent: Lent::default(),
             held_bytes: vec![0; directories.len().max(1)],
             directories,
             rows,
@@ -241,6 +245,7 @@ impl Tiers {
         let was = std::mem::replace(&mut page.disk, OnDisk::No);
         page.heat = 0;
         self.rows.borrow_mut().remove(name);
+        self.lent.lose(name.content());
         Some((was, Departure { name: *name, record }))
     }
 

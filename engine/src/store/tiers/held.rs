@@ -109,7 +109,9 @@ impl Tiers {
             let held = std::mem::take(&mut page.held_bytes);
             if let OnDisk::Present { directory, .. } = page.disk {
                 self.held_bytes[usize::from(directory)] -= held;
-                page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
+                if !self.lent.contains(content) {
+                    page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
+                }
             } else {
                 self.held_bytes[0] -= held;
                 page.mem_node = self.mem_evictor.insert(name);
