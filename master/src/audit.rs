@@ -58,6 +58,9 @@ fn is_audited(op: Op) -> bool {
         | Op::UploadPiece
         | Op::FinishUpload
         | Op::AbortUpload
+        | Op::LeaseFile
+        | Op::ReturnLeases
+        | Op::RenewLeases
         | Op::ListJobs
         | Op::JobStatus => false,
     }

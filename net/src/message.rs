@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod data;
+pub mod handout;
 pub mod handshake;
 pub mod job;
 pub mod namespace;
@@ -127,6 +128,12 @@ ops! {
     FinishUpload = 0x0422,
     /// Gives it up.
     AbortUpload = 0x0423,
+    /// Hands a whole local file out.
+    LeaseFile = 0x0430,
+    /// Gives leases back.
+    ReturnLeases = 0x0431,
+    /// Renews them.
+    RenewLeases = 0x0432,
     /// Starts a job.
     SubmitJob = 0x0501,
     /// Lists jobs.

@@ -2,6 +2,7 @@
 //!
 //! `tokio` serves clients and masters, `glommio` the workers' cores (docs/decisions/0001-runtimes.md).
 
+pub mod descriptors;
 pub mod glommio;
 mod reply;
 mod socket_path;

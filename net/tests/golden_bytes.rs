@@ -4,6 +4,7 @@
 
 use forebay_net::message::cluster::*;
 use forebay_net::message::data::*;
+use forebay_net::message::handout::*;
 use forebay_net::message::handshake::*;
 use forebay_net::message::job::*;
 use forebay_net::message::namespace::*;
@@ -94,6 +95,7 @@ fn tier_usage() -> TierUsage {
         capacity_bytes: 1 << 40,
         used_bytes: 12_345,
         pinned_bytes: 678,
+        leased_bytes: 90,
         trouble: "".into(),
     }
 }
@@ -328,12 +330,24 @@ fn bodies() -> Vec<Body> {
     ]
     .into_iter()
     .flatten()
+    .chain(leases())
     .collect::<Vec<_>>();
     all.push(body(None, "Ticket".into(), &ticket, |got| *got == ticket));
     let write_ticket =
         WriteTicket { mount_id: 3, store_key: "a/b.parquet".into(), create_only: true, expires_unix_ms: 1 << 40 };
     all.push(body(None, "WriteTicket".into(), &write_ticket, |got| *got == write_ticket));
     all
+}
+
+fn leases() -> Vec<Body> {
+    [
+        both(LeaseFile { ticket: vec![1, 2, 3] }, LeaseFileReply { state: LEASE_GRANTED, lease_id: 5, size: 6 << 30 }),
+        both(ReturnLeases { lease_ids: vec![5, 6] }, Empty::default()),
+        both(RenewLeases::default(), RenewLeasesReply { gone: vec![6] }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]
@@ -375,7 +389,7 @@ fn damaged_bodies_never_panic() {
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
             ListPins ListPinsReply GetFeedPosition GetFeedPositionReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             GrantWrite GrantWriteReply RecordWrite BeginUpload UploadPiece FinishUpload FinishUploadReply AbortUpload
-            Ticket WriteTicket);
+            LeaseFile LeaseFileReply ReturnLeases RenewLeases RenewLeasesReply Ticket WriteTicket);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {

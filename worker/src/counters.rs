@@ -61,6 +61,8 @@ metrics_table! {
         TIER_USED: Gauge["tier", "directory"] = "forebay_worker_tier_used_bytes", "what it holds";
         TIER_PINNED: Gauge["tier", "directory"] = "forebay_worker_tier_pinned_bytes",
             "what pins keep from leaving it";
+        TIER_LEASED: Gauge["tier", "directory"] = "forebay_worker_tier_leased_bytes",
+            "what leases of whole files keep from leaving it, files without a name that somebody still reads included";
         TIER_TROUBLE: Gauge["tier", "directory"] = "forebay_worker_tier_in_trouble",
             "1 while it is not used as it should be";
         INSERTED: Counter = "forebay_worker_inserted_pages_total", "pages put into the cache";
@@ -77,6 +79,9 @@ metrics_table! {
         SCRUB_BAD: Counter = "forebay_worker_scrub_bad_pages_total",
             "pages that the scrub found bad and dropped; they count as corrupt too";
         DISK_ERRORS: Counter = "forebay_worker_disk_errors_total", "failed disk operations";
+        LENT: Counter = "forebay_worker_lent_files_total", "whole files handed out to clients of this host";
+        CHECKED: Counter = "forebay_worker_checked_pages_total",
+            "pages compared with their checksums before their file was handed out";
         BUFFER_WAITS: Counter = "forebay_worker_buffer_waits_total", "times that a page had to wait for a buffer";
         BUFFER_BYTES: Gauge = "forebay_worker_buffer_bytes",
             "memory outside the MEM tier: being filled, written behind, held by readers";
@@ -105,6 +110,8 @@ pub(crate) fn expose_engine(text: &mut Exposition, engines: &[EngineCounters]) {
     text.number(&SCRUB_ROUNDS, sum(|engine| engine.scrub_rounds));
     text.number(&SCRUB_BAD, sum(|engine| engine.scrub_bad_pages));
     text.number(&DISK_ERRORS, sum(|engine| engine.disk_errors));
+    text.number(&LENT, sum(|engine| engine.lent_files));
+    text.number(&CHECKED, sum(|engine| engine.checked_pages));
     text.number(&BUFFER_WAITS, sum(|engine| engine.buffer_waits));
     text.number(&BUFFER_BYTES, sum(|engine| engine.buffer_bytes));
     text.number(&WRITE_QUEUE, sum(|engine| engine.write_queue_pages));

@@ -12,6 +12,7 @@ mod feed;
 mod fetch;
 mod flight;
 mod forward;
+mod handout;
 mod home;
 mod leftovers;
 mod live;

@@ -22,6 +22,7 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
                 sum.capacity_bytes += part.capacity_bytes;
                 sum.used_bytes += part.used_bytes;
                 sum.pinned_bytes += part.pinned_bytes;
+                sum.leased_bytes += part.leased_bytes;
                 if sum.trouble.is_empty() {
                     sum.trouble = trouble;
                 }
@@ -32,6 +33,7 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
                 capacity_bytes: part.capacity_bytes,
                 used_bytes: part.used_bytes,
                 pinned_bytes: part.pinned_bytes,
+                leased_bytes: part.leased_bytes,
                 trouble,
             }),
         }
@@ -77,6 +79,7 @@ pub(crate) fn exposition(views: &[Arc<ShardView>]) -> String {
     text.computed(&counters::TIER_CAPACITY, by_tier(|tier| tier.capacity_bytes as f64));
     text.computed(&counters::TIER_USED, by_tier(|tier| tier.used_bytes as f64));
     text.computed(&counters::TIER_PINNED, by_tier(|tier| tier.pinned_bytes as f64));
+    text.computed(&counters::TIER_LEASED, by_tier(|tier| tier.leased_bytes as f64));
     text.computed(&counters::TIER_TROUBLE, by_tier(|tier| f64::from(u8::from(!tier.trouble.is_empty()))));
     let engines: Vec<_> = views.iter().map(|view| view.published().engine).collect();
     counters::expose_engine(&mut text, &engines);
@@ -100,6 +103,7 @@ mod tests {
             capacity_bytes: 100,
             used_bytes,
             pinned_bytes: used_bytes / 2,
+            leased_bytes: used_bytes / 4,
             trouble,
         }
     }

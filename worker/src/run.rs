@@ -9,6 +9,7 @@ use crate::counters::ShardView;
 use crate::error::WorkerError;
 use crate::feed::FeedPosition;
 use crate::forward;
+use crate::handout::Handout;
 use crate::home::{Home, check_directories};
 use crate::masters::{Masters, is_transient};
 use crate::ports::{advertised, choose_ports};
@@ -24,10 +25,12 @@ use forebay_engine::{DirectoryConfig, EvictionPolicy, StoreConfig};
 use forebay_net::http::{HttpServer, HttpToken, MetricsOnly};
 use forebay_net::message::cluster::{GetClusterMap, ShardAddress, WorkerInfo};
 use forebay_net::message::handshake::Role;
+use forebay_net::transport::descriptors::{DescriptorListener, descriptor_socket};
 use forebay_net::{Identity, Secret};
 use forebay_ufs::StoreLimits;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
@@ -181,6 +184,18 @@ async fn worker(
             })
             .collect(),
     };
+    let _files = serve_files(
+        settings,
+        ports[0],
+        Handout {
+            identity: Identity { role: Role::Worker, cluster_id, secret: secret.clone() },
+            ticket_key: ticket_key.clone(),
+            feed: feed.watch(),
+            cores: commands.iter().map(mpsc::Sender::downgrade).collect(),
+            next_lease: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+        },
+    );
     stores.spawn(leftovers.keep_clean(gate.clone()));
     let control = Arc::new(Control {
         masters,
@@ -216,6 +231,13 @@ async fn worker(
     watch.abort();
     drop(http);
     result
+}
+
+/// Serves the socket on which whole local files are handed out. A worker without it serves bytes all the same.
+fn serve_files(settings: &Settings, port: u16, handout: Handout) -> Option<DescriptorListener> {
+    let path = descriptor_socket(&socket_path(settings, port))?;
+    let served = handout.start(&path);
+    served.inspect_err(|error| tracing::warn!(%error, "no files are handed to clients of this host")).ok()
 }
 
 /// Serves the metrics from the control thread.

@@ -7,6 +7,7 @@ use crate::counters::{Published, ShardView};
 use crate::feed::FeedWatch;
 use crate::fetch::Fetcher;
 use crate::forward::{self, Forwarded, Routes};
+use crate::handout::{self, Order};
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::service::Service;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Feed { events: Arc<Vec<FeedEvent>>, taken: oneshot::Sender<()> },
     /// Which (file, version) the core holds.
     Files { reply: oneshot::Sender<Vec<(FileId, Version)>> },
+    /// About files handed out whole.
+    Handout(Order),
     /// End.
     End,
 }
@@ -171,6 +174,7 @@ async fn serve(
 async fn publish(engine: Rc<Store>, view: Arc<ShardView>, every: Duration) {
     loop {
         engine.expire_pins(Instant::now());
+        engine.look_at_orphans();
         view.publish(Published { usage: engine.usage(), engine: engine.counters() });
         glommio::timer::sleep(every).await;
     }
@@ -187,6 +191,7 @@ async fn obey(
     while let Some(command) = commands.recv().await {
         match command {
             Command::End => return,
+            Command::Handout(order) => handout::obey(order, engine, &live.borrow()),
             Command::Files { reply } => drop(reply.send(engine.files())),
             Command::Feed { events, taken } => {
                 let own = |event: &&FeedEvent| shard_of(FileId(event.0), shards) == shard;

@@ -109,6 +109,8 @@ pub struct FuseSettings {
     pub threads: usize,
     /// Let other users in.
     pub allow_other: bool,
+    /// Let the kernel read whole local files.
+    pub passthrough: bool,
     /// Largest read request, bytes.
     pub max_read: ByteSize,
     /// Kernel read-ahead, bytes.
@@ -243,6 +245,7 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
             http: read.address_or_off("fuse.http"),
             threads: read.int("fuse.threads") as usize,
             allow_other: read.flag("fuse.allow_other"),
+            passthrough: read.text("fuse.passthrough") == "auto",
             max_read: read.size("fuse.max_read"),
             read_ahead: read.size("fuse.read_ahead"),
             attr_timeout_max: read.span("fuse.attr_timeout_max"),

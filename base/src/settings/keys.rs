@@ -101,6 +101,12 @@ pub static KEYS: &[Key] = &[
     key("fuse.http", Kind::AddressOrOff, "127.0.0.1:7482", "where the mount serves its metrics, or off"),
     key("fuse.threads", Kind::Int(1, 64), "2", "threads that serve the kernel"),
     key("fuse.allow_other", Kind::Bool, "false", "let users other than the mount's owner in"),
+    key(
+        "fuse.passthrough",
+        Kind::OneOf(&["auto", "off"]),
+        "auto",
+        "auto: the kernel reads files that a worker of this host holds whole; off: all reads go through the mount's process",
+    ),
     key("fuse.max_read", Kind::Size(4 * KIB, MIB), "512KiB", "largest single read the kernel may send"),
     key("fuse.read_ahead", Kind::Size(0, 64 * MIB), "4MiB", "the kernel's read-ahead on this mount"),
     key(

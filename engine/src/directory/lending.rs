@@ -14,6 +14,7 @@ use crate::key::PageKey;
 use forebay_base::{FileId, Version};
 use hashbrown::HashSet;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Directory {
         }
         let large = departures.iter().filter(|departure| departure.record == NO_RECORD).map(|departure| departure.name);
         let leaving: HashSet<PageKey> = large.filter(|name| self.lending.was_lent(name.content())).collect();
-        let contents: HashSet<Content> = leaving.iter().map(PageKey::content).collect();
+        let contents: BTreeSet<Content> = leaving.iter().map(PageKey::content).collect();
         let tables = self.tables.borrow();
         contents
             .into_iter()
@@ -155,7 +156,12 @@ impl Directory {
 
     /// At the start: `lent` are the files that bear the mark of having been handed out. One that is not whole any more must
     /// not be punched, so it goes; its pages are cleared in the tables here and the caller writes these.
-    pub(crate) fn recover_lending(&self, tables: &mut Tables, lent: &[Content], clean: Option<HashSet<Content>>) -> u64 {
+    pub(crate) fn recover_lending(
+        &self,
+        tables: &mut Tables,
+        lent: &[Content],
+        clean: Option<HashSet<Content>>,
+    ) -> u64 {
         let mut dropped = 0;
         for &content in lent {
             if tables.is_whole(content) {
@@ -169,7 +175,8 @@ impl Directory {
             tables.freed(&freed);
         }
         let mut unchecked = self.lending.unchecked.borrow_mut();
-        *unchecked = tables.large_contents().filter(|content| clean.as_ref().is_none_or(|old| old.contains(content))).collect();
+        *unchecked =
+            tables.large_contents().filter(|content| clean.as_ref().is_none_or(|old| old.contains(content))).collect();
         dropped
     }
 

@@ -11,6 +11,7 @@ use super::Store;
 use crate::directory::{Chore, Departure, Directory, FileName, Freed, Job, Place, Tables};
 use crate::disk::{AlignedBuffer, breathe, spawn};
 use crate::format::{SECTOR_BYTES, row_bytes, row_to_bytes};
+use crate::key::FileKey;
 use crate::memory::whole_units;
 use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{PageIndex, crc32c};
@@ -189,23 +190,14 @@ impl Store {
             return Err(error);
         }
         self.count(|counters| counters.written_pages += committed.len() as u64);
-        let mut complete = BTreeSet::new();
+        seal_complete(directory, committed.iter().map(|(write, _)| write.job.key)).await;
         for (write, record) in committed {
-            let key = write.job.key;
-            if directory.tables.borrow().is_complete(&key) {
-                complete.insert(FileName::Large(key.file_id, key.version));
-            }
-            let name = key.page(write.job.page);
+            let name = write.job.key.page(write.job.page);
             if self.tiers.borrow_mut().written(directory.number, &write.job, record) {
                 self.rows.borrow_mut().put(name, write.row);
             } else {
                 // Dropped while it was written.
                 directory.depart(Departure { name, record });
-            }
-        }
-        for file in complete {
-            if let Err(error) = directory.disk.seal(&directory.path_of(file)).await {
-                tracing::debug!(directory = %directory.path.display(), "cannot make {file:?} read-only: {error}");
             }
         }
         directory.wrote();
@@ -270,6 +262,20 @@ impl Store {
         directory.finished(jobs.len(), departures.len());
         self.discard(directory, jobs);
         self.tiers.borrow_mut().forget_directory(directory.number);
+    }
+}
+
+/// Takes the right to write from files that are whole now. Before the index knows that they are: from then on they may be
+/// handed out, and bear the mark of it.
+async fn seal_complete(directory: &Directory, keys: impl Iterator<Item = FileKey>) {
+    let complete: BTreeSet<FileName> = {
+        let tables = directory.tables.borrow();
+        keys.filter(|key| tables.is_complete(key)).map(|key| FileName::Large(key.file_id, key.version)).collect()
+    };
+    for file in complete {
+        if let Err(error) = directory.disk.seal(&directory.path_of(file)).await {
+            tracing::debug!(directory = %directory.path.display(), "cannot make {file:?} read-only: {error}");
+        }
     }
 }
 

@@ -62,8 +62,21 @@ fn show(output: &mut Output, report: &ReportReply, wants: impl Fn(ReportPart) ->
         output.line("")?;
         table(
             output,
-            &["WORKER", "ADDRESS", "STATE", "CORES", "TIER", "CAPACITY", "USED", "", "PINNED", "DIRECTORY", "HEALTH"],
-            &[3, 5, 6, 7, 8],
+            &[
+                "WORKER",
+                "ADDRESS",
+                "STATE",
+                "CORES",
+                "TIER",
+                "CAPACITY",
+                "USED",
+                "",
+                "PINNED",
+                "LEASED",
+                "DIRECTORY",
+                "HEALTH",
+            ],
+            &[3, 5, 6, 7, 8, 9],
             &report.workers.iter().flat_map(tier_rows).collect::<Vec<_>>(),
         )?;
     }
@@ -104,7 +117,7 @@ fn tier_rows(worker: &WorkerReport) -> Vec<Vec<String>> {
         ]
     };
     if worker.tiers.is_empty() {
-        return vec![[head(), vec!["-".to_string(); 7]].concat()];
+        return vec![[head(), vec!["-".to_string(); 8]].concat()];
     }
     let rows = worker.tiers.iter().map(|tier| {
         let tail = vec![
@@ -113,6 +126,7 @@ fn tier_rows(worker: &WorkerReport) -> Vec<Vec<String>> {
             ByteSize(tier.used_bytes).to_string(),
             percent(tier.used_bytes, tier.capacity_bytes),
             ByteSize(tier.pinned_bytes).to_string(),
+            ByteSize(tier.leased_bytes).to_string(),
             if tier.directory.is_empty() { "-".into() } else { printable(tier.directory.as_bytes()) },
             if tier.trouble.is_empty() { "ok".into() } else { printable(tier.trouble.as_bytes()) },
         ];
@@ -193,6 +207,7 @@ fn worker_json(worker: &WorkerReport) -> Value {
                 "capacity_bytes": tier.capacity_bytes,
                 "used_bytes": tier.used_bytes,
                 "pinned_bytes": tier.pinned_bytes,
+                "leased_bytes": tier.leased_bytes,
                 "trouble": (!tier.trouble.is_empty()).then_some(&tier.trouble),
             })
         })

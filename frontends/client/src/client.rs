@@ -3,6 +3,7 @@
 use crate::config::ClientConfig;
 use crate::grant::Grant;
 use crate::hold::{Holds, keep_told, tell_closed};
+use crate::local_files::{LocalFiles, keep_swept};
 use crate::map::MapCache;
 use crate::masters::Masters;
 use crate::metrics::ClientMetrics;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     pub(crate) map: MapCache,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) local_files: LocalFiles,
     pub(crate) metrics: Arc<PerCore<ClientMetrics>>,
     refreshed: tokio::sync::Mutex<Instant>,
     /// When a read last waited for a worker in vain; none since one was served.
@@ -112,11 +114,13 @@ impl Client {
             workers: Workers::new(),
             map: MapCache::new(map),
             holds: holds.clone(),
+            local_files: LocalFiles::new(),
             metrics,
             refreshed: tokio::sync::Mutex::new(Instant::now()),
             outage: Mutex::new(None),
         });
         tokio::spawn(keep_map_fresh(Arc::downgrade(&inner)));
+        tokio::spawn(keep_swept(Arc::downgrade(&inner)));
         tokio::spawn(keep_told(Arc::downgrade(&inner), holds));
         Ok(Client { inner })
     }

@@ -9,6 +9,9 @@ mod config;
 mod grant;
 mod hold;
 mod lane;
+mod local_file;
+mod local_files;
+mod local_link;
 mod map;
 mod masters;
 mod metrics;
@@ -27,6 +30,7 @@ pub use forebay_net::Secret;
 // The contracts, so that frontends need no other crate to name them.
 pub use forebay_net::{http, message};
 pub use grant::Grant;
+pub use local_file::LocalFile;
 pub use metrics::ClientMetrics;
 pub use open_file::OpenFile;
 pub use read_bytes::ReadBytes;

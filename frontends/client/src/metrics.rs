@@ -2,16 +2,22 @@
 
 use forebay_net::message::data::{SOURCE_MEM, SOURCE_SSD};
 
-/// Where workers found what was read.
-const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
+/// Where workers found what was read; file is a worker's local file, read without asking the worker.
+const SOURCES: [&str; 4] = ["mem", "ssd", "store", "file"];
+/// What workers of this host answered when they were asked for a whole file.
+const LEASE_ANSWERS: [&str; 5] = ["granted", "not whole", "not yet", "no room", "failed"];
+/// The place of local files in `SOURCES`.
+pub(crate) const FILE: usize = 3;
 
 forebay_base::metrics_table! {
     /// What one core of a client counts.
     pub struct ClientMetrics {
         read_bytes: Counter["source" in SOURCES] = "forebay_client_read_bytes_total",
-            "bytes read from workers, by where the worker had them";
+            "bytes read, by where the worker had them: file is its local file, read without asking it";
         read_seconds: Histogram["source" in SOURCES] = "forebay_client_read_seconds",
-            "time of one answered call to a worker, by where it had the bytes";
+            "time of one answered call to a worker, or of one read of its local file, by where the bytes were";
+        leases: Counter["answer" in LEASE_ANSWERS] = "forebay_client_leases_total",
+            "whole local files that a worker of this host was asked for, by its answer";
         failed_reads: Counter = "forebay_client_failed_reads_total",
             "reads of a piece of a file that ended with an error";
         stale_reads: Counter = "forebay_client_stale_reads_total",

@@ -30,6 +30,11 @@ impl Workers {
         }
     }
 
+    /// This host, as workers name theirs.
+    pub(crate) fn host_id(&self) -> u64 {
+        self.host_id
+    }
+
     /// A connection to one core of a worker: by Unix socket on the same host, else TCP.
     pub(crate) async fn link(
         &self,

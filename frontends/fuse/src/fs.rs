@@ -9,6 +9,7 @@ mod log_gate;
 mod names;
 mod node_table;
 mod opening;
+mod passthrough;
 mod walk;
 
 pub use forebay::{FilesystemOptions, Forebay};

@@ -4,6 +4,7 @@
 //! is handed out counts as one lookup of it, until `forget` takes it back. Handlers run on the session's threads, each
 //! with a current-thread runtime: they never block, and shared state is behind locks held for moments.
 
+pub use crate::device::Backing;
 use crate::wire::DirBuffer;
 use bytes::Bytes;
 pub use rustix::io::Errno;
@@ -99,6 +100,8 @@ pub struct StatFs {
 /// A file system.
 #[expect(async_fn_in_trait, reason = "handlers run on the thread that read the request; Send is not wanted")]
 pub trait Handler: Send + Sync + 'static {
+    /// The session has begun: how backing files are registered, or why none can be.
+    fn began(&self, _backing: Result<Backing, String>) {}
     /// A name in a directory.
     async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry, Errno>;
     /// The kernel drops this many lookups of a node.

@@ -5,6 +5,7 @@ use crate::fs::Forebay;
 use crate::handler::Errno;
 use crate::wire::Operation;
 use forebay_base::metrics::{Exposition, PerCore, process};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Operations by name, in the order of `op_index`.
 const OPS: [&str; 16] = [
@@ -29,6 +30,33 @@ const OPS: [&str; 16] = [
 /// Errors by name, in the order of `error_index`.
 const ERRORS: [&str; 9] = ["ENOENT", "ESTALE", "EIO", "EACCES", "EROFS", "EINTR", "ENOSYS", "ENODATA", "other"];
 
+/// How an open file is read: by the kernel from the worker's local file, through the kernel's page cache, or past it.
+const PATHS: [&str; 3] = ["passthrough", "cached", "direct"];
+pub(crate) const PASSED: usize = 0;
+pub(crate) const CACHED: usize = 1;
+pub(crate) const DIRECT: usize = 2;
+
+/// Files opened, by how they are read. What the kernel reads by itself is seen by nobody, so the sizes of the files stand
+/// for the bytes.
+#[derive(Default)]
+pub(crate) struct OpenedFiles {
+    opens: [AtomicU64; PATHS.len()],
+    bytes: [AtomicU64; PATHS.len()],
+}
+
+impl OpenedFiles {
+    pub(crate) fn count(&self, place: usize, bytes: u64) {
+        self.opens[place].fetch_add(1, Ordering::Relaxed);
+        self.bytes[place].fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+fn by_path(counts: &[AtomicU64; PATHS.len()]) -> impl Iterator<Item = (&'static [&'static str], f64)> {
+    const LABELS: [[&str; 1]; PATHS.len()] = [[PATHS[0]], [PATHS[1]], [PATHS[2]]];
+    const ROWS: &[[&str; 1]] = &LABELS;
+    ROWS.iter().zip(counts).map(|(labels, count)| (&labels[..], count.load(Ordering::Relaxed) as f64))
+}
+
 forebay_base::metrics_table! {
     /// What one core of a mount counts.
     pub struct FuseMetrics {
@@ -43,6 +71,11 @@ forebay_base::metrics_table! {
         OPEN_DIRECTORIES: Gauge = "forebay_fuse_open_directories", "open directories";
         NODES: Gauge = "forebay_fuse_nodes", "nodes that the kernel knows";
         LISTED_LOOKUPS: Counter = "forebay_fuse_listed_lookups_total", "lookups answered from what a directory listed before";
+        OPENS: Counter["path"] = "forebay_fuse_opens_total",
+            "files opened, by how they are read: passthrough means by the kernel, from the worker's local file";
+        OPENED_BYTES: Counter["path"] = "forebay_fuse_opened_bytes_total", "sizes of the files opened, by how they are read";
+        BACKED: Gauge = "forebay_fuse_backing_files", "local files that the kernel reads by itself now";
+        PASSTHROUGH_ON: Gauge = "forebay_fuse_passthrough", "1 while the kernel can read local files by itself";
         THREADS: Gauge = "forebay_fuse_threads", "threads that serve the kernel";
     }
 }
@@ -57,6 +90,11 @@ pub(crate) fn exposition(metrics: &PerCore<FuseMetrics>, forebay: &Forebay, thre
     text.number(&OPEN_DIRECTORIES, directories as f64);
     text.number(&NODES, nodes as f64);
     text.number(&LISTED_LOOKUPS, forebay.listed_lookups() as f64);
+    text.computed(&OPENS, by_path(&forebay.opened().opens));
+    text.computed(&OPENED_BYTES, by_path(&forebay.opened().bytes));
+    let (backed, is_on) = forebay.backed();
+    text.number(&BACKED, backed as f64);
+    text.number(&PASSTHROUGH_ON, f64::from(u8::from(is_on)));
     text.number(&THREADS, threads as f64);
     text.table(forebay.client().metrics().all());
     text.finish()

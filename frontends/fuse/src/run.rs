@@ -37,6 +37,7 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
             max_read: u32::try_from(settings.fuse.max_read.0).unwrap_or(u32::MAX),
             read_ahead_bytes: settings.fuse.read_ahead.0,
             allow_other: settings.fuse.allow_other,
+            passthrough: settings.fuse.passthrough,
         };
         let forebay = Arc::new(Forebay::new(client.clone(), options));
         tokio::spawn(Forebay::follow_changes(Arc::downgrade(&forebay)));

@@ -8,7 +8,7 @@
 use crate::device;
 use crate::dispatch::{Reply, dispatch, read_descriptor};
 use crate::error::FuseError;
-use crate::handler::{Content, Errno, Handler};
+use crate::handler::{Backing, Content, Errno, Handler};
 use crate::interrupts::{Interrupts, LOOK};
 use crate::metrics::{FORGET, FuseMetrics, INTERRUPT, READ, error_index, op_index};
 use crate::mount::{self, MountOptions};
@@ -37,6 +37,8 @@ pub struct SessionOptions {
     pub read_ahead_bytes: u64,
     /// Let users other than the mount's owner in.
     pub allow_other: bool,
+    /// Let the kernel read backing files, if it can.
+    pub passthrough: bool,
 }
 
 /// A mount that is being served.
@@ -56,6 +58,8 @@ const INIT_TIMEOUT_S: i64 = 10;
 /// Requests read in a row before the tasks of this thread get a turn.
 const BURST: u32 = 16;
 const PAGE_BYTES: u32 = 4096;
+/// Backing files lie on no stacked file system; with more, nothing could be stacked on the mount.
+const MAX_STACK_DEPTH: u32 = 1;
 
 impl Session {
     /// Mounts at a prepared path and serves it.
@@ -86,7 +90,8 @@ impl Session {
         options: &SessionOptions,
         handler: Arc<H>,
     ) -> Result<Session, FuseError> {
-        negotiate(device, options)?;
+        let flags = negotiate(device, options)?;
+        handler.began(backing(device, options, flags));
         let interrupts = Arc::new(Interrupts::default());
         let (alive, running) = watch::channel(());
         let alive = Arc::new(alive);
@@ -146,8 +151,23 @@ impl Session {
     }
 }
 
-/// Answers INIT.
-fn negotiate(device: &OwnedFd, options: &SessionOptions) -> Result<(), FuseError> {
+/// The way to register backing files, or why there is none.
+fn backing(device: &OwnedFd, options: &SessionOptions, flags: u64) -> Result<Backing, String> {
+    if !options.passthrough {
+        return Err("fuse.passthrough is off".into());
+    }
+    if flags & wire::PASSTHROUGH == 0 {
+        return Err("this kernel offers none; Linux 6.9 or later does".into());
+    }
+    let device = device.try_clone().map_err(|error| error.to_string())?;
+    Backing::new(device).map_err(|error| match error {
+        Errno::PERM => "it needs CAP_SYS_ADMIN".into(),
+        other => format!("the kernel refuses backing files ({other})"),
+    })
+}
+
+/// Answers INIT; gives the flags that both sides use.
+fn negotiate(device: &OwnedFd, options: &SessionOptions) -> Result<u64, FuseError> {
     let mut buffer = vec![0; REQUEST_BYTES];
     loop {
         let timeout = rustix::event::Timespec { tv_sec: INIT_TIMEOUT_S, tv_nsec: 0 };
@@ -175,8 +195,8 @@ fn negotiate(device: &OwnedFd, options: &SessionOptions) -> Result<(), FuseError
         let header = wire::out_header(request.unique, errno, body.len());
         rustix::io::writev(device, &[IoSlice::new(&header), IoSlice::new(&body)])
             .map_err(|error| FuseError::system("cannot answer INIT", error))?;
-        if answer?.is_some() {
-            return Ok(());
+        if let Some(reply) = answer? {
+            return Ok(reply.flags);
         }
     }
 }
@@ -196,9 +216,11 @@ fn init_answer(init: &Init, options: &SessionOptions) -> Result<Option<InitReply
         return Err(FuseError::Protocol(message));
     }
     let pages = options.max_read.div_ceil(PAGE_BYTES).clamp(1, u32::from(u16::MAX));
+    let passthrough = if options.passthrough { init.flags & wire::PASSTHROUGH } else { 0 };
     Ok(Some(InitReply {
         max_readahead: init.max_readahead,
-        flags: init.flags & wire::INIT_FLAGS_WANTED,
+        flags: init.flags & wire::INIT_FLAGS_WANTED | passthrough,
+        max_stack_depth: if passthrough == 0 { 0 } else { MAX_STACK_DEPTH },
         max_background: MAX_BACKGROUND,
         congestion_threshold: CONGESTION_THRESHOLD,
         max_write: MAX_WRITE_BYTES,

@@ -7,8 +7,8 @@ mod decode;
 mod encode;
 
 pub use abi::{
-    FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GETATTR_FH, INIT_FLAGS_WANTED, KERNEL_MAJOR, KERNEL_MINOR,
-    KERNEL_MINOR_MIN, ROOT_NODE,
+    FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH, GETATTR_FH, INIT_FLAGS_WANTED, KERNEL_MAJOR,
+    KERNEL_MINOR, KERNEL_MINOR_MIN, PASSTHROUGH, ROOT_NODE,
 };
 pub use decode::{DecodeError, Init, Operation, Request, decode};
 pub use encode::{DirBuffer, InitReply, attr_reply, entry_reply, init_reply, open_reply, out_header, stat_fs_reply};

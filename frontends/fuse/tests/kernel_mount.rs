@@ -149,7 +149,13 @@ impl Mounted {
         let dir = tempfile::tempdir().unwrap();
         let path = mount::prepare(&dir.path().join("mnt")).unwrap();
         let memory = Arc::new(Memory::default());
-        let options = SessionOptions { threads: 2, max_read: 256 << 10, read_ahead_bytes: 1 << 20, allow_other: false };
+        let options = SessionOptions {
+            threads: 2,
+            max_read: 256 << 10,
+            read_ahead_bytes: 1 << 20,
+            allow_other: false,
+            passthrough: false,
+        };
         let session = Session::start(&path, &options, memory.clone()).expect("this test needs /dev/fuse and mount(2)");
         Mounted { memory, session: Some(session), path, _dir: dir }
     }
@@ -301,7 +307,8 @@ fn a_killed_reader_does_not_hang_and_forgets_come() {
 fn a_living_mount_is_refused_and_a_dead_one_taken_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = mount::prepare(&dir.path().join("mnt")).unwrap();
-    let options = SessionOptions { threads: 1, max_read: 128 << 10, read_ahead_bytes: 0, allow_other: false };
+    let options =
+        SessionOptions { threads: 1, max_read: 128 << 10, read_ahead_bytes: 0, allow_other: false, passthrough: false };
     let session = Session::start(&path, &options, Arc::new(Memory::default())).unwrap();
     let text = mount::prepare(&path).unwrap_err().to_string();
     assert!(text.contains("already mounted"), "{text}");

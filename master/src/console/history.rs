@@ -84,6 +84,7 @@ mod tests {
             capacity_bytes: 1,
             used_bytes: 0,
             pinned_bytes: 0,
+            leased_bytes: 0,
             trouble: String::new(),
         };
         WorkerReport {

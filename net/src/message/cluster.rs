@@ -70,6 +70,8 @@ pub struct TierUsage {
     pub used_bytes: u64,
     /// Bytes that pins keep from leaving it.
     pub pinned_bytes: u64,
+    /// Bytes that leases of whole files keep from leaving it, and of files that somebody reads on without a name.
+    pub leased_bytes: u64,
     /// Empty when healthy, else why it is out of use.
     pub trouble: String,
 }

@@ -5,6 +5,7 @@
 mod bucket;
 mod cluster;
 mod errors;
+mod handout;
 mod life;
 mod object_store;
 mod reads;

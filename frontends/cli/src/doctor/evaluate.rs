@@ -113,7 +113,12 @@ mod tests {
                 state: PortState::Held(7, "forebay-master".into()),
             }],
             masters: vec![Master { address: "127.0.0.1:7400".into(), answer: Ok(answer) }],
-            mount: Some(KernelMount { path: "/m".into(), mounted: true, answers: Some(Ok(())) }),
+            mount: Some(KernelMount {
+                path: "/m".into(),
+                mounted: true,
+                answers: Some(Ok(())),
+                passthrough: Some("on".into()),
+            }),
         }
     }
 

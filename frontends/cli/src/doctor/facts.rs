@@ -206,4 +206,6 @@ pub(crate) struct KernelMount {
     pub(crate) mounted: bool,
     /// What reading its root gave; `None` when it did not answer in time.
     pub(crate) answers: Option<Result<(), String>>,
+    /// What the mount says of passthrough, where it answers.
+    pub(crate) passthrough: Option<String>,
 }

@@ -165,7 +165,15 @@ fn kernel_mount(path: &Path) -> KernelMount {
     } else {
         None
     };
-    KernelMount { path: path.to_path_buf(), mounted, answers }
+    let passthrough = matches!(answers, Some(Ok(()))).then(|| passthrough(path)).flatten();
+    KernelMount { path: path.to_path_buf(), mounted, answers, passthrough }
+}
+
+/// What the mount says of itself.
+fn passthrough(path: &Path) -> Option<String> {
+    let mut value = [0; 512];
+    let length = rustix::fs::getxattr(path, "user.forebay.passthrough", &mut value[..]).ok()?;
+    Some(String::from_utf8_lossy(&value[..length]).into_owned())
 }
 
 /// The first line of a small file.

@@ -10,10 +10,12 @@ use super::handles::Handles;
 use super::log_gate::LogGate;
 use super::names::Names;
 use super::node_table::{Node, NodeTable};
+use super::passthrough::{Passthrough, Way};
 use super::walk::{WINDOW, Walks};
 use crate::errno::errno_of;
-use crate::handler::{Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
-use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, ROOT_NODE};
+use crate::handler::{Backing, Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
+use crate::metrics::{CACHED, DIRECT, OpenedFiles, PASSED};
+use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH, ROOT_NODE};
 use forebay_base::{ErrorKind, KindError, limits};
 use forebay_client::message::cluster::Report;
 use forebay_client::message::namespace::Attr;
@@ -37,6 +39,8 @@ pub struct Forebay {
     pub(super) grants: Grants,
     pub(super) walks: Walks,
     pub(super) ahead: Ahead,
+    passthrough: Passthrough,
+    opened: OpenedFiles,
     files: Handles<OpenNode>,
     directories: Handles<Directory>,
     capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
@@ -46,12 +50,16 @@ pub struct Forebay {
 struct OpenNode {
     node: u64,
     file: OpenFile,
+    /// Counted by `passthrough`.
+    is_counted: bool,
     /// Opened as one of many, in their directory's order: as it was then.
     walk: Option<Node>,
 }
 
 /// The one extended attribute there is, on files.
 const CACHED_XATTR: &[u8] = b"user.forebay.cached";
+/// On the root: whether the kernel reads local files by itself, and if not why.
+const PASSTHROUGH_XATTR: &[u8] = b"user.forebay.passthrough";
 /// How long a statfs(2) answer is used again.
 const CAPACITY_LIFE: Duration = Duration::from_secs(3);
 
@@ -67,6 +75,8 @@ impl Forebay {
             grants: Grants::default(),
             walks: Walks::default(),
             ahead: Ahead::default(),
+            passthrough: Passthrough::default(),
+            opened: OpenedFiles::default(),
             files: Handles::new(),
             directories: Handles::new(),
             capacity: tokio::sync::Mutex::new(None),
@@ -82,6 +92,26 @@ impl Forebay {
     /// Open files, open directories, and nodes that the kernel knows.
     pub(crate) fn counts(&self) -> [usize; 3] {
         [self.files.count(), self.directories.count(), self.nodes.count()]
+    }
+
+    /// Files opened, by how they are read.
+    pub(crate) fn opened(&self) -> &OpenedFiles {
+        &self.opened
+    }
+
+    /// Files that the kernel reads by itself now, and whether it can.
+    pub(crate) fn backed(&self) -> (usize, bool) {
+        (self.passthrough.backed(), self.passthrough.is_on())
+    }
+
+    /// How an open of a large file is served. It is counted from now on.
+    async fn way(&self, id: u64, node: &Node, file: &OpenFile) -> Way {
+        if let Some(way) = self.passthrough.join(id) {
+            return way;
+        }
+        let local = file.local_file().await;
+        // A longer file would show its end to readers, a shorter one would kill those that map it.
+        self.passthrough.enter(id, local.filter(|local| local.size() == node.attr.size))
     }
 
     /// The client below.
@@ -155,6 +185,10 @@ impl Forebay {
 }
 
 impl Handler for Forebay {
+    fn began(&self, backing: Result<Backing, String>) {
+        self.passthrough.begin(backing);
+    }
+
     async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry, Errno> {
         if name.len() > limits::NAME_BYTES_MAX {
             return Err(Errno::NAMETOOLONG);
@@ -226,15 +260,19 @@ impl Handler for Forebay {
         let batch = self.walks.opened(node.file_id, followers.map(|(file, _)| file));
         let grant = self.grant(id, &node, batch).await?;
         let file = self.client.open_granted(grant);
+        let is_counted = self.passthrough.counts() && node.attr.size > u64::from(file.attr().page_bytes);
+        let way = if is_counted { self.way(id, &node, &file).await } else { Way::Served };
+        // The content of a node never changes, so its pages may always stay.
+        let (bits, backing_id, place) = match way {
+            Way::Backed(backing_id) => (FOPEN_PASSTHROUGH, Some(backing_id), PASSED),
+            Way::Served if flags & libc::O_DIRECT as u32 != 0 => (FOPEN_DIRECT_IO, None, DIRECT),
+            Way::Served => (FOPEN_KEEP_CACHE, None, CACHED),
+        };
+        self.opened.count(place, node.attr.size);
         self.nodes.update(id, |node| node.opens += 1);
         let walk = (batch > 1).then_some(node);
-        let handle = self.files.insert(OpenNode { node: id, file, walk });
-        // The content of a node never changes, so its pages may always stay.
-        let mut bits = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
-        if flags & libc::O_DIRECT as u32 != 0 {
-            bits = FOPEN_DIRECT_IO | FOPEN_NOFLUSH;
-        }
-        Ok(Opened { handle, flags: bits, backing_id: None })
+        let handle = self.files.insert(OpenNode { node: id, file, is_counted, walk });
+        Ok(Opened { handle, flags: bits | FOPEN_NOFLUSH, backing_id })
     }
 
     async fn read(&self, id: u64, handle: u64, offset: u64, size: u32) -> Result<Content, Errno> {
@@ -264,6 +302,9 @@ impl Handler for Forebay {
     fn release(&self, handle: u64) {
         if let Some(open) = self.files.remove(handle) {
             self.nodes.update(open.node, |node| node.opens = node.opens.saturating_sub(1));
+            if open.is_counted {
+                self.passthrough.leave(open.node);
+            }
         }
     }
 
@@ -321,6 +362,9 @@ impl Handler for Forebay {
 
     async fn get_xattr(&self, id: u64, name: &[u8]) -> Result<Vec<u8>, Errno> {
         let node = self.node(id)?;
+        if id == ROOT_NODE && name == PASSTHROUGH_XATTR {
+            return Ok(self.passthrough.describe().into_bytes());
+        }
         if name != CACHED_XATTR || node.version.0 == 0 {
             return Err(Errno::NODATA);
         }

@@ -5,7 +5,7 @@ pub const ROOT_NODE: u64 = 1;
 /// Major version of the protocol.
 pub const KERNEL_MAJOR: u32 = 7;
 /// Newest minor version this code knows.
-pub const KERNEL_MINOR: u32 = 38;
+pub const KERNEL_MINOR: u32 = 40;
 /// Oldest minor version this code accepts: `max_pages` and 64-byte INIT replies.
 pub const KERNEL_MINOR_MIN: u32 = 31;
 
@@ -56,6 +56,11 @@ pub const FOPEN_DIRECT_IO: u32 = 1 << 0;
 pub const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// close(2) sends no FLUSH.
 pub const FOPEN_NOFLUSH: u32 = 1 << 5;
+/// The kernel reads the backing file by itself.
+pub const FOPEN_PASSTHROUGH: u32 = 1 << 7;
+
+/// INIT: the kernel can read backing files.
+pub const PASSTHROUGH: u64 = 1 << 37;
 
 const ASYNC_READ: u64 = 1 << 0;
 const DO_READDIRPLUS: u64 = 1 << 13;

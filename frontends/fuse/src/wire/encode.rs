@@ -29,6 +29,8 @@ pub struct InitReply {
     pub max_write: u32,
     /// Pages per request.
     pub max_pages: u16,
+    /// File systems that may lie below each other where backing files are read; 0 without them.
+    pub max_stack_depth: u32,
 }
 
 /// `fuse_init_out`.
@@ -46,6 +48,7 @@ pub fn init_reply(init: &InitReply) -> Vec<u8> {
     out.extend_from_slice(&init.max_pages.to_ne_bytes());
     out.extend_from_slice(&0u16.to_ne_bytes());
     put32(&mut out, (init.flags >> 32) as u32);
+    put32(&mut out, init.max_stack_depth);
     out.resize(64, 0);
     out
 }
@@ -221,8 +224,10 @@ mod tests {
             congestion_threshold: 1,
             max_write: 1,
             max_pages: 1,
+            max_stack_depth: 7,
         };
-        assert_eq!(init_reply(&init).len(), 64);
+        let bytes = init_reply(&init);
+        assert_eq!((bytes.len(), bytes[36]), (64, 7));
     }
 
     #[test]

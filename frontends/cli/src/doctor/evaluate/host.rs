@@ -114,7 +114,17 @@ fn fuse(facts: &Facts) -> Vec<Finding> {
     let able = version(&host.kernel).is_some_and(|version| version >= PASSTHROUGH_KERNEL)
         && has_capability(process, CAP_SYS_ADMIN);
     let said = if able { "kernel and capabilities allow it" } else { "needs Linux 6.9 and CAP_SYS_ADMIN" };
-    findings.push(Finding::ok("host.fuse-passthrough", format!("{said}; this version of Forebay does not use it")));
+    let mount = facts.mount.as_ref().and_then(|mount| mount.passthrough.as_ref());
+    findings.push(match mount {
+        Some(mount) if mount.starts_with("on, but") => Finding::warning(
+            "host.fuse-passthrough",
+            format!("the mount says: {mount}"),
+            "whole local files read by the kernel, where fuse.passthrough is auto",
+            "put worker.ssd on ext4 or xfs, or set fuse.passthrough = off",
+        ),
+        Some(mount) => Finding::ok("host.fuse-passthrough", format!("{said}; the mount says: {mount}")),
+        None => Finding::ok("host.fuse-passthrough", said),
+    });
     findings
 }
 
