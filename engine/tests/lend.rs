@@ -151,6 +151,10 @@ fn nothing_evicts_a_leased_file_and_leases_are_bounded() {
         let kept = key(1, 6 << 20);
         fill(&store, &kept).await;
         let file = store.lend(&kept, 1, HOLDER).await.unwrap();
+        for number in 0..20 {
+            fill(&store, &key(300 + number, 4 << 20)).await;
+        }
+        assert_eq!(store.cached(kept.file_id, kept.version).ssd_bytes, kept.size_bytes);
         // Ten times the cache passes; the pins' ways of taking pages out and in again pass as well.
         let pin = Pin {
             file_id: kept.file_id,
@@ -290,6 +294,38 @@ fn a_file_that_an_earlier_process_handed_out_is_never_punched() {
         assert!(is_whole(&file, &kept), "no byte changed");
         assert!(!local(dir.path(), &kept).exists());
         assert_eq!(store.cached(kept.file_id, kept.version).ssd_bytes, 0);
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_file_that_was_handed_out_and_lost_a_part_is_not_patched() {
+    let dir = on_disk();
+    // Small pages, so that the file has two headers.
+    let config = StoreConfig { page_bytes: 16 << 10, ..config(dir.path()) };
+    let kept = key(1, 6 << 20);
+    let bytes: Vec<u8> = (0..6 << 20).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8 | 1).collect();
+    let file = run(async {
+        let (store, _) = Store::open(config.clone()).await.unwrap();
+        for (page, piece) in (0..).zip(bytes.chunks(16 << 10)) {
+            let mut buffer = store.new_page(16 << 10).await;
+            buffer.copy_from_slice(piece);
+            store.insert(&kept, PageIndex(page), buffer).await;
+        }
+        store.flush().await;
+        let file = store.lend(&kept, 1, HOLDER).await.unwrap();
+        store.close().await;
+        file
+    });
+    let headers = File::options().write(true).open(dir.path().join("shard-0/headers")).unwrap();
+    headers.write_at(b"torn", 4096 + 100).unwrap();
+    run(async {
+        let (store, recovery) = Store::open(config).await.unwrap();
+        assert_eq!((recovery.pages, store.cached(kept.file_id, kept.version).ssd_bytes), (0, 0));
+        assert!(recovery.dropped_pages >= 256 && !local(dir.path(), &kept).exists());
+        let mut got = vec![0; bytes.len()];
+        file.read_exact_at(&mut got, 0).unwrap();
+        assert!(got == bytes, "its reader keeps every byte");
         store.close().await;
     });
 }

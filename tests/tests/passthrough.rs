@@ -101,16 +101,20 @@ impl Mounted {
 fn is_right(file: &File, seed: u64, size: u64) {
     // Past the page cache that an earlier read may have filled.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    let mut bytes = vec![0; size as usize + 8192];
+    // As O_DIRECT wants it: memory, offsets and lengths in whole pages.
+    let mut memory = vec![0; MIB as usize + 4096];
+    let start = memory.as_ptr().align_offset(4096);
+    let piece = &mut memory[start..start + MIB as usize];
     let mut done = 0;
     loop {
-        match file.read_at(&mut bytes[done..], done as u64).expect("bytes") {
-            0 => break,
-            count => done += count,
+        let count = file.read_at(piece, done).expect("bytes");
+        assert_eq!(Pattern(seed).difference(done, &piece[..count]), None, "seed {seed}");
+        done += count as u64;
+        if count < piece.len() {
+            break;
         }
     }
-    assert_eq!(done as u64, size, "not a byte beyond the end");
-    assert_eq!(Pattern(seed).difference(0, &bytes[..done]), None, "seed {seed}");
+    assert_eq!(done, size, "not a byte beyond the end");
 }
 
 fn is_mapped_right(mapping: &Mapping, seed: u64) {
@@ -259,7 +263,7 @@ fn a_killed_worker_and_a_killed_mount_cost_no_reader_a_byte() {
     mounted.press(12);
     is_right(&file, 1, SIZE);
     is_mapped_right(&mapping, 2);
-    drop(file);
+    drop((file, mapping));
     mounted.until_backed(0.0);
     mounted.load("kept", 1, SIZE);
     let again = eventually("it to be handed out again", WAIT, || {
@@ -274,7 +278,7 @@ fn a_killed_worker_and_a_killed_mount_cost_no_reader_a_byte() {
     // The kernel still holds the file; it has its name, so that no space is lost.
     mounted.until_leased("the leases of the dead mount to end", |bytes| bytes == 0);
     is_right(&again, 1, SIZE);
-    drop((again, mapping));
+    drop(again);
     mounted.cluster.start_fuse();
     is_right(&mounted.open("kept"), 1, SIZE);
 }
