@@ -35,6 +35,7 @@ fn config(path: &Path) -> StoreConfig {
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 16 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     }
 }
 
