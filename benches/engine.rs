@@ -38,7 +38,9 @@ fn index(criterion: &mut Criterion) {
 
 fn evictors(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("evictor of 100,000 pages");
-    for (name, policy) in [("lru", EvictionPolicy::Lru), ("lfu", EvictionPolicy::Lfu)] {
+    for (name, policy) in
+        [("scan-resistant", EvictionPolicy::ScanResistant), ("lru", EvictionPolicy::Lru), ("lfu", EvictionPolicy::Lfu)]
+    {
         let mut evictor = Evictor::new(policy);
         let nodes: Vec<u32> = (0..HELD).map(|page| evictor.insert(page)).collect();
         let mut next = 0usize;

@@ -1,8 +1,9 @@
-//! `forebay-load`: two targets that no microbenchmark can show, measured in one process beside the limit of this very
+//! `forebay-load`: targets that no microbenchmark can show, measured in one process beside the limit of this very
 //! disk. Prints ratios; asserts no time.
 
 mod engine_rates;
 mod fio;
+mod hit_ratios;
 mod namespace_rates;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,12 @@ enum What {
         #[arg(long, requires = "kib")]
         depth: Option<usize>,
     },
+    /// Hit ratios of every eviction policy over made traces
+    Ratios {
+        /// Pages that the cache holds
+        #[arg(long, default_value_t = 2_000)]
+        pages: usize,
+    },
 }
 
 /// Least, middle and most of some figures.
@@ -78,6 +85,10 @@ fn main() -> ExitCode {
             let one = kib.zip(depth).map(|(kib, depth)| Shape { kib: kib.clamp(4, 1024), depth: depth.max(1) });
             let shapes = one.as_ref().map_or(&SHAPES[..], std::slice::from_ref);
             engine_rates::measure(&folder, rounds, seconds, mib.max(1), shapes)
+        }
+        What::Ratios { pages } => {
+            hit_ratios::show(pages.clamp(100, 1_000_000));
+            Ok(())
         }
     };
     match result {

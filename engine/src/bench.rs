@@ -1,6 +1,8 @@
 //! What `benches/` reaches of this crate's inside: the very index, evictors and table sectors, by plain numbers. For no
 //! other use; none of it is a promise.
 
+pub mod ratios;
+
 use crate::EvictionPolicy;
 use crate::evict::{self, Node};
 use crate::format::{self, BlockHeader};
@@ -46,7 +48,7 @@ impl Evictor {
 
     /// Adds a page; gives its place.
     pub fn insert(&mut self, page: u32) -> Node {
-        self.0.insert(PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) })
+        self.0.insert(PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) }, false)
     }
 
     /// A hit.
@@ -55,8 +57,7 @@ impl Evictor {
     }
 
     /// Which page leaves next.
-    #[must_use]
-    pub fn victim(&self) -> Option<u32> {
+    pub fn victim(&mut self) -> Option<u32> {
         self.0.victim().map(|page| page.page.0)
     }
 }

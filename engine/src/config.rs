@@ -9,8 +9,10 @@ use std::str::FromStr;
 /// Which pages leave a tier first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EvictionPolicy {
-    /// The page not used for the longest time.
+    /// The page not used for the longest time, where a page gets in only if it is asked for more often than that one.
     #[default]
+    ScanResistant,
+    /// The page not used for the longest time.
     Lru,
     /// The page used least often, where old uses count less and less.
     Lfu,
@@ -21,9 +23,10 @@ impl FromStr for EvictionPolicy {
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
         match text {
+            "scan-resistant" => Ok(EvictionPolicy::ScanResistant),
             "lru" => Ok(EvictionPolicy::Lru),
             "lfu" => Ok(EvictionPolicy::Lfu),
-            _ => Err(EngineError::Invalid(format!("eviction: got {text:?}, want lru or lfu"))),
+            _ => Err(EngineError::Invalid(format!("eviction: got {text:?}, want scan-resistant, lru or lfu"))),
         }
     }
 }
@@ -111,9 +114,10 @@ mod tests {
 
     #[test]
     fn policies_by_name() {
+        assert_eq!("scan-resistant".parse::<EvictionPolicy>().unwrap(), EvictionPolicy::default());
         assert_eq!("lru".parse::<EvictionPolicy>().unwrap(), EvictionPolicy::Lru);
         assert_eq!("lfu".parse::<EvictionPolicy>().unwrap(), EvictionPolicy::Lfu);
         let wrong = "fifo".parse::<EvictionPolicy>().unwrap_err().to_string();
-        assert_eq!(wrong, "eviction: got \"fifo\", want lru or lfu");
+        assert_eq!(wrong, "eviction: got \"fifo\", want scan-resistant, lru or lfu");
     }
 }

@@ -62,6 +62,7 @@ pub(crate) struct Directory {
     pub(crate) limit_bytes: Cell<u64>,
     pub(crate) tables: RefCell<Tables>,
     pub(crate) queue: RefCell<VecDeque<Job>>,
+    queued_bytes: Cell<u64>,
     pub(crate) departures: RefCell<Vec<Departure>>,
     /// Jobs, and departures, taken in and done: a caller can wait for what was there when it came.
     jobs: Cell<(u64, u64)>,
@@ -102,6 +103,7 @@ impl Directory {
             limit_bytes: Cell::new(Self::limit_of(capacity_bytes)),
             tables: RefCell::new(Tables::new(page_bytes)),
             queue: RefCell::default(),
+            queued_bytes: Cell::new(0),
             departures: RefCell::default(),
             jobs: Cell::new((0, 0)),
             leaving: Cell::new((0, 0)),
@@ -131,11 +133,24 @@ impl Directory {
         self.limit_bytes.get().saturating_sub(self.tables.borrow().used_bytes() + queued)
     }
 
+    /// Whether so many bytes fit without anything leaving for them.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.held_bytes() + self.queued_bytes.get() + bytes <= self.limit_bytes.get()
+    }
+
     pub(crate) fn enqueue(&self, job: Job) {
+        self.queued_bytes.set(self.queued_bytes.get() + job.memory.allocated_bytes());
         self.queue.borrow_mut().push_back(job);
         let (taken, done) = self.jobs.get();
         self.jobs.set((taken + 1, done));
         self.work.notify();
+    }
+
+    /// The next page to write.
+    pub(crate) fn dequeue(&self) -> Option<Job> {
+        let job = self.queue.borrow_mut().pop_front()?;
+        self.queued_bytes.set(self.queued_bytes.get() - job.memory.allocated_bytes());
+        Some(job)
     }
 
     pub(crate) fn depart(&self, departure: Departure) {

@@ -3,9 +3,11 @@
 //! Invariants: an evictor holds exactly the pages that may leave (pages that a pin holds and pages being written are taken out);
 //! every operation is O(1), ageing excepted, which is O(buckets).
 
+mod ghost;
 mod lfu;
 mod list;
 mod lru;
+mod scan_resistant;
 
 use crate::EvictionPolicy;
 use crate::key::PageKey;
@@ -18,19 +20,36 @@ pub(crate) const NO_NODE: Node = Node::MAX;
 
 /// An order of pages by how little they are missed.
 pub(crate) trait Evictor {
-    /// Adds a page that was just used.
-    fn insert(&mut self, key: PageKey) -> Node;
+    /// A page that is not here was asked for.
+    fn missed(&mut self, _key: &PageKey) {}
+    /// Whether a page is worth what would leave for it. A page refused a moment ago is let in.
+    fn admits(&mut self, _key: &PageKey) -> bool {
+        true
+    }
+    /// Adds a page; `is_wanted` if somebody asked that it be kept.
+    fn insert(&mut self, key: PageKey, is_wanted: bool) -> Node;
     /// The page was used.
     fn touch(&mut self, node: Node);
     /// The page left, or may not leave.
     fn remove(&mut self, node: Node);
     /// The page to lose next; it stays until it is removed.
-    fn victim(&self) -> Option<PageKey>;
+    fn victim(&mut self) -> Option<PageKey>;
+}
+
+/// A page's name in 32 well-mixed bits.
+pub(crate) fn hash_of(key: &PageKey) -> u32 {
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0x9E37_79B9_7F4A_7C15;
+        (product >> 64) as u64 ^ product as u64
+    };
+    let hash = mix(mix(mix(0x243F_6A88_85A3_08D3, key.file_id.0), key.version.0), key.page.0.into());
+    (hash ^ hash >> 32) as u32
 }
 
 /// The evictor of a policy.
 pub(crate) fn evictor(policy: EvictionPolicy) -> Box<dyn Evictor> {
     match policy {
+        EvictionPolicy::ScanResistant => Box::new(scan_resistant::ScanResistant::new()),
         EvictionPolicy::Lru => Box::new(lru::Lru::new()),
         EvictionPolicy::Lfu => Box::new(lfu::Lfu::new()),
     }
@@ -40,57 +59,113 @@ pub(crate) fn evictor(policy: EvictionPolicy) -> Box<dyn Evictor> {
 mod tests {
     use super::*;
     use forebay_base::{FileId, PageIndex, Version};
+    use hashbrown::HashMap;
+    use proptest::prelude::*;
+
+    const POLICIES: [EvictionPolicy; 3] = [EvictionPolicy::ScanResistant, EvictionPolicy::Lru, EvictionPolicy::Lfu];
 
     fn key(page: u32) -> PageKey {
         PageKey { file_id: FileId(9), version: Version(1), page: PageIndex(page) }
     }
 
-    fn drain(evictor: &mut dyn Evictor, nodes: &[Node]) -> Vec<u32> {
-        std::iter::from_fn(|| {
-            let victim = evictor.victim()?;
-            evictor.remove(nodes[victim.page.0 as usize]);
-            Some(victim.page.0)
+    fn drain(evictor: &mut dyn Evictor, mut held: HashMap<u32, Node>) -> Vec<u32> {
+        let left = std::iter::from_fn(|| {
+            let victim = evictor.victim()?.page.0;
+            evictor.remove(held.remove(&victim).expect("a victim is held"));
+            Some(victim)
         })
-        .collect()
+        .collect();
+        assert!(held.is_empty(), "never a victim: {held:?}");
+        left
     }
 
     #[test]
     fn what_was_not_used_leaves_first_and_everything_leaves_once() {
         for policy in [EvictionPolicy::Lru, EvictionPolicy::Lfu] {
             let mut evictor = evictor(policy);
-            let nodes: Vec<Node> = (0..6).map(|page| evictor.insert(key(page))).collect();
-            evictor.touch(nodes[1]);
-            evictor.touch(nodes[0]);
-            evictor.remove(nodes[4]);
-            assert_eq!(drain(&mut *evictor, &nodes), [2, 3, 5, 1, 0], "{policy:?}");
-            let again = evictor.insert(key(7));
+            let mut held: HashMap<u32, Node> = (0..6).map(|page| (page, evictor.insert(key(page), false))).collect();
+            evictor.touch(held[&1]);
+            evictor.touch(held[&0]);
+            evictor.remove(held.remove(&4).unwrap());
+            assert_eq!(drain(&mut *evictor, held), [2, 3, 5, 1, 0], "{policy:?}");
+            let again = evictor.insert(key(7), false);
             assert_eq!(evictor.victim(), Some(key(7)));
             evictor.remove(again);
             assert_eq!(evictor.victim(), None);
         }
     }
 
-    #[test]
-    fn a_scan_does_not_push_out_what_is_used_often_under_lfu() {
-        let mut evictor = evictor(EvictionPolicy::Lfu);
-        let mut nodes = vec![evictor.insert(key(0))];
-        for _ in 0..5 {
-            evictor.touch(nodes[0]);
-        }
-        for page in 1..100 {
-            nodes.push(evictor.insert(key(page)));
-            if page > 3 {
-                let victim = evictor.victim().unwrap();
-                assert_ne!(victim, key(0));
-                evictor.remove(nodes[victim.page.0 as usize]);
+    #[derive(Clone, Debug)]
+    enum Step {
+        Use(u32),
+        Load(u32),
+        Drop(u32),
+        Evict,
+        Refuse(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let page = 0..400u32;
+        prop_oneof![
+            20 => page.clone().prop_map(Step::Use),
+            2 => page.clone().prop_map(Step::Load),
+            2 => page.clone().prop_map(Step::Drop),
+            4 => Just(Step::Evict),
+            2 => page.prop_map(Step::Refuse),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_page_that_is_held_is_a_victim_once(
+            steps in proptest::collection::vec(step(), 1..2_000),
+            which in 0..POLICIES.len(),
+        ) {
+            let mut evictor = evictor(POLICIES[which]);
+            let mut held: HashMap<u32, Node> = HashMap::new();
+            for step in steps {
+                match step {
+                    Step::Use(page) => match held.get(&page) {
+                        Some(&node) => evictor.touch(node),
+                        None => {
+                            evictor.missed(&key(page));
+                            held.insert(page, evictor.insert(key(page), false));
+                        }
+                    },
+                    Step::Load(page) if !held.contains_key(&page) => {
+                        held.insert(page, evictor.insert(key(page), true));
+                    }
+                    Step::Drop(page) => {
+                        if let Some(node) = held.remove(&page) {
+                            evictor.remove(node);
+                        }
+                    }
+                    Step::Evict => {
+                        let victim = evictor.victim();
+                        prop_assert_eq!(victim.is_none(), held.is_empty());
+                        if let Some(victim) = victim {
+                            let node = held.remove(&victim.page.0);
+                            prop_assert!(node.is_some(), "{:?} is not held", victim);
+                            evictor.remove(node.unwrap());
+                        }
+                    }
+                    Step::Refuse(page) if !held.contains_key(&page) => {
+                        let first = evictor.admits(&key(page));
+                        prop_assert!(first || evictor.admits(&key(page)), "who comes back at once is let in");
+                    }
+                    Step::Load(_) | Step::Refuse(_) => {}
+                }
+                // Asking changes nothing.
+                prop_assert_eq!(evictor.victim(), evictor.victim());
             }
+            drain(&mut *evictor, held);
         }
     }
 
     #[test]
     fn old_fame_fades_under_lfu() {
         let mut evictor = evictor(EvictionPolicy::Lfu);
-        let nodes: Vec<Node> = (0..4).map(|page| evictor.insert(key(page))).collect();
+        let nodes: Vec<Node> = (0..4).map(|page| evictor.insert(key(page), false)).collect();
         for _ in 0..20 {
             evictor.touch(nodes[0]);
         }

@@ -35,6 +35,8 @@ pub(crate) struct Page {
     pub(crate) heat: u16,
     /// Charged to the pages that may not leave; 0 when it may.
     pub(crate) held_bytes: u64,
+    /// Somebody asked that it be kept.
+    pub(crate) is_wanted: bool,
 }
 
 /// One content.
@@ -105,6 +107,7 @@ impl Index {
                 generation,
                 heat: 0,
                 held_bytes: 0,
+                is_wanted: false,
             })
             .into_mut()
     }

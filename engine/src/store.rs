@@ -228,6 +228,15 @@ impl Store {
         None
     }
 
+    /// Whether the page can be read without the under store; if it is in memory only, it is written to SSD now.
+    pub fn keep_page(&self, key: &FileKey, page: PageIndex) -> bool {
+        let is_held = self.has_page(key, page);
+        if is_held {
+            self.tiers.borrow_mut().keep(&key.page(page));
+        }
+        is_held
+    }
+
     /// Drops one page: its bytes are not to be trusted.
     pub fn drop_page(&self, key: &FileKey, page: PageIndex) {
         self.tiers.borrow_mut().drop_page(&key.page(page));
@@ -243,14 +252,24 @@ impl Store {
         self.pool.page(length_bytes as usize).await
     }
 
-    /// Takes a whole page in: readable from memory at once, written to SSD behind.
+    /// Takes a whole page in: readable from memory at once, written to SSD behind, if it is worth what would leave a full
+    /// directory for it.
     pub async fn insert(&self, key: &FileKey, page: PageIndex, buf: PageBuf) -> PageSlice {
+        self.take_in(key, page, buf, false)
+    }
+
+    /// The same for a page that somebody asked to be kept: it is written to SSD in any case.
+    pub async fn insert_wanted(&self, key: &FileKey, page: PageIndex, buf: PageBuf) -> PageSlice {
+        self.take_in(key, page, buf, true)
+    }
+
+    fn take_in(&self, key: &FileKey, page: PageIndex, buf: PageBuf, is_wanted: bool) -> PageSlice {
         let memory = buf.seal();
         let slice = memory.slice(0, memory.bytes().len());
         if memory.bytes().len() as u32 != key.page_length(page, self.config.page_bytes) {
             return slice;
         }
-        let evicted = self.tiers.borrow_mut().admit(key, page, memory);
+        let evicted = self.tiers.borrow_mut().admit(key, page, memory, is_wanted);
         self.count(|counters| {
             counters.inserted_pages += 1;
             counters.evicted_mem_pages += evicted;

@@ -25,7 +25,13 @@ fn fill(folder: &Path, seed: u64, files: u64, bytes: u64) {
 /// A cluster with `/data/pinned` and `/data/loose`, which are alike, and `/data/scan` of three times the cache.
 fn prepared() -> Cluster {
     let options = Options { fuse: false, ssd_capacity: "128MiB".into(), ..Options::default() };
-    let cluster = Cluster::start(options.set("worker.mem_capacity", "\"8MiB\"").set("master.pin_lease", "\"3s\""));
+    let cluster = Cluster::start(
+        options
+            .set("worker.mem_capacity", "\"8MiB\"")
+            .set("master.pin_lease", "\"3s\"")
+            // A scan has to push out what is not pinned.
+            .set("worker.eviction", "\"lru\""),
+    );
     let folder = cluster.store("data");
     for (name, seed) in [("pinned", 0), ("loose", 5000)] {
         fill(&folder.join(name).join("large"), seed, 8, LARGE);

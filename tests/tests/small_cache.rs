@@ -91,3 +91,8 @@ fn four_times_the_cache_with_lru() {
 fn four_times_the_cache_with_lfu() {
     run("lfu");
 }
+
+#[test]
+fn four_times_the_cache_with_the_scan_resistant_policy() {
+    run("scan-resistant");
+}

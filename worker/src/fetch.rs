@@ -146,7 +146,7 @@ impl Fetcher {
         pages: Range<u32>,
         until: Instant,
     ) -> Result<u64, KindError> {
-        let missing = pages.filter(|page| !self.engine.has_page(&grant.key, PageIndex(*page)));
+        let missing = pages.filter(|page| !self.engine.keep_page(&grant.key, PageIndex(*page)));
         let runs = plan::runs(missing, plan::run_pages_max(&grant.fingerprint));
         let loads = stream::iter(runs).map(|run| self.load_run(grant, run, until)).buffer_unordered(LOAD_RUNS);
         loads.try_fold(0, |sum, fetched| async move { Ok(sum + fetched) }).await
@@ -159,8 +159,8 @@ impl Fetcher {
         let slot = slot.ok_or_else(|| self.gate.too_late(grant, asked))?;
         // Joined with the slot in hand and not before: a reader must not wait for a fetch that gives way to readers.
         let (mut flights, mut duties, mut fetched) = (Vec::new(), Vec::new(), 0);
-        for page in run {
-            if self.engine.has_page(&grant.key, PageIndex(page)) {
+        for page in run.clone() {
+            if self.engine.keep_page(&grant.key, PageIndex(page)) {
                 continue;
             }
             let (flight, duty) = self.flights.join(grant.key, PageIndex(page));
@@ -179,7 +179,7 @@ impl Fetcher {
                 let mut duties = duties.into_iter().map(|(_, duty)| duty);
                 for run in runs {
                     let own = duties.by_ref().take(run.len()).collect();
-                    fetcher.run_in_slot(&grant, run, own).await;
+                    fetcher.run_in_slot(&grant, run, own, true).await;
                 }
                 drop(slot);
             }))
@@ -187,6 +187,10 @@ impl Fetcher {
         }
         for flight in flights {
             within_moving(end, flight.wait()).await.unwrap_or_else(|| Err(self.gate.too_late(grant, asked)))?;
+        }
+        // Some may have come for readers, and may be in memory only.
+        for page in run {
+            self.engine.keep_page(&grant.key, PageIndex(page));
         }
         Ok(fetched)
     }
@@ -234,19 +238,20 @@ impl Fetcher {
 
     async fn run(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>, permits: Option<Slot>) {
         match permits {
-            Some(_permits) => self.run_in_slot(grant, run, duties).await,
+            Some(_permits) => self.run_in_slot(grant, run, duties, false).await,
             None => match self.slot(grant).await {
-                Ok(_slot) => self.run_in_slot(grant, run, duties).await,
+                Ok(_slot) => self.run_in_slot(grant, run, duties, false).await,
                 Err(error) => self.fail(duties.into_iter(), &error),
             },
         }
     }
 
-    async fn run_in_slot(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>) {
+    /// Pages that are wanted are kept on SSD in any case.
+    async fn run_in_slot(&self, grant: &Grant, run: Range<u32>, duties: Vec<Duty<PageSlice>>, is_wanted: bool) {
         let counters = &self.view.counters;
         let (_under_way, since) = (counters.fetches.enter(), Instant::now());
         let mut duties = duties.into_iter();
-        if let Err(error) = self.fill(grant, run, &mut duties).await {
+        if let Err(error) = self.fill(grant, run, &mut duties, is_wanted).await {
             self.fail(duties, &error);
         }
         counters.fetch_seconds.record_since(since);
@@ -281,6 +286,7 @@ impl Fetcher {
         grant: &Grant,
         run: Range<u32>,
         duties: &mut std::vec::IntoIter<Duty<PageSlice>>,
+        is_wanted: bool,
     ) -> Result<(), KindError> {
         let size = grant.key.size_bytes;
         let start = plan::bytes_of_page(run.start, self.page_bytes, size).start;
@@ -331,7 +337,11 @@ impl Fetcher {
             if self.live.borrow().is_dead(grant.key.file_id, grant.key.version) {
                 return Err(KindError::new(ErrorKind::Stale, "the file has a newer version"));
             }
-            let slice = self.engine.insert(&grant.key, PageIndex(page), buf).await;
+            let slice = if is_wanted {
+                self.engine.insert_wanted(&grant.key, PageIndex(page), buf).await
+            } else {
+                self.engine.insert(&grant.key, PageIndex(page), buf).await
+            };
             if let Some(duty) = duties.next() {
                 duty.land(Ok(slice));
             }

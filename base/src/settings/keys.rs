@@ -72,7 +72,7 @@ pub static KEYS: &[Key] = &[
         "64MiB",
         "pages in flight between stores, disks and sockets, all shards together",
     ),
-    key("worker.eviction", Kind::OneOf(&["lru", "lfu"]), "lru", "which pages leave first"),
+    key("worker.eviction", Kind::OneOf(&["scan-resistant", "lru", "lfu"]), "scan-resistant", "which pages leave first"),
     key("worker.read_ahead", Kind::Size(0, GIB), "8MiB", "largest read-ahead of one sequential reader"),
     key("worker.verify_reads", Kind::Bool, "true", "check the checksum of every 4 KiB that leaves a disk"),
     key(

@@ -217,7 +217,7 @@ mod tests {
             found.contains(&"worker.mem_capacty: got an unknown key, want worker.mem_capacity?".to_string()),
             "{found:#?}"
         );
-        assert!(found.contains(&"worker.eviction: got \"fifo\", want one of lru, lfu".to_string()));
+        assert!(found.contains(&"worker.eviction: got \"fifo\", want one of scan-resistant, lru, lfu".to_string()));
         assert!(found.contains(&"master.partitions: got 0, want a whole number from 1 to 256".to_string()));
     }
 

@@ -8,7 +8,7 @@ use super::list::Lists;
 use super::{Evictor, Node};
 use crate::key::PageKey;
 
-const COUNT_MAX: u16 = 31;
+const COUNT_MAX: u32 = 31;
 const AGE_FACTOR: usize = 8;
 
 pub(super) struct Lfu {
@@ -19,7 +19,7 @@ pub(super) struct Lfu {
 
 impl Lfu {
     pub(super) fn new() -> Lfu {
-        Lfu { lists: Lists::new(Node::from(COUNT_MAX) + 1), age: 0, uses: 0 }
+        Lfu { lists: Lists::new(COUNT_MAX + 1), age: 0, uses: 0 }
     }
 
     fn grow_older(&mut self) {
@@ -30,25 +30,25 @@ impl Lfu {
         self.uses = 0;
         self.age = self.age.wrapping_add(1);
         // Upwards, so that a list is emptied before another one joins it.
-        for count in 1..=Node::from(COUNT_MAX) {
+        for count in 1..=COUNT_MAX {
             self.lists.append(count / 2, count);
         }
     }
 }
 
 impl Evictor for Lfu {
-    fn insert(&mut self, key: PageKey) -> Node {
+    fn insert(&mut self, key: PageKey, _is_wanted: bool) -> Node {
         let node = self.lists.push(0, key);
-        self.lists.set_mark(node, (0, self.age));
+        self.lists.set_mark(node, [0, self.age]);
         node
     }
 
     fn touch(&mut self, node: Node) {
-        let (count, age) = self.lists.mark(node);
+        let [count, age] = self.lists.mark(node);
         let halvings = self.age.wrapping_sub(age).min(15);
         let count = ((count >> halvings) + 1).min(COUNT_MAX);
-        self.lists.set_mark(node, (count, self.age));
-        self.lists.move_to(Node::from(count), node);
+        self.lists.set_mark(node, [count, self.age]);
+        self.lists.move_to(count, node);
         self.grow_older();
     }
 
@@ -56,7 +56,7 @@ impl Evictor for Lfu {
         self.lists.remove(node);
     }
 
-    fn victim(&self) -> Option<PageKey> {
-        (0..=Node::from(COUNT_MAX)).find_map(|count| self.lists.front(count))
+    fn victim(&mut self) -> Option<PageKey> {
+        (0..=COUNT_MAX).find_map(|count| self.lists.front(count))
     }
 }

@@ -9,8 +9,8 @@ struct Link {
     previous: Node,
     next: Node,
     key: PageKey,
-    /// How often and as of which age; lists give it no meaning.
-    mark: (u16, u32),
+    /// What a policy notes of it; lists give it no meaning.
+    mark: [u32; 2],
 }
 
 /// `lists` rings; nodes 0..lists are the sentinels. The front is the oldest.
@@ -23,7 +23,7 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new(lists: Node) -> Lists {
         let none = PageKey { file_id: FileId(0), version: Version(0), page: PageIndex(0) };
-        let links = (0..lists).map(|list| Link { previous: list, next: list, key: none, mark: (0, 0) }).collect();
+        let links = (0..lists).map(|list| Link { previous: list, next: list, key: none, mark: [0; 2] }).collect();
         Lists { links, free: Vec::new(), length: 0 }
     }
 
@@ -35,17 +35,17 @@ impl Lists {
         &mut self.links[node as usize]
     }
 
-    pub(super) fn mark(&self, node: Node) -> (u16, u32) {
+    pub(super) fn mark(&self, node: Node) -> [u32; 2] {
         self.links[node as usize].mark
     }
 
-    pub(super) fn set_mark(&mut self, node: Node, mark: (u16, u32)) {
+    pub(super) fn set_mark(&mut self, node: Node, mark: [u32; 2]) {
         self.at(node).mark = mark;
     }
 
     /// Adds at the back.
     pub(super) fn push(&mut self, list: Node, key: PageKey) -> Node {
-        let link = Link { previous: list, next: list, key, mark: (0, 0) };
+        let link = Link { previous: list, next: list, key, mark: [0; 2] };
         let node = if let Some(node) = self.free.pop() {
             *self.at(node) = link;
             node
@@ -78,15 +78,33 @@ impl Lists {
         self.attach(list, node);
     }
 
+    /// Moves to the front of a list.
+    pub(super) fn move_to_front(&mut self, list: Node, node: Node) {
+        self.detach(node);
+        let first = self.at(list).next;
+        self.at(list).next = node;
+        self.at(first).previous = node;
+        let link = self.at(node);
+        (link.previous, link.next) = (list, first);
+    }
+
     pub(super) fn remove(&mut self, node: Node) {
         self.detach(node);
         self.free.push(node);
         self.length -= 1;
     }
 
-    pub(super) fn front(&self, list: Node) -> Option<PageKey> {
+    pub(super) fn front_node(&self, list: Node) -> Option<Node> {
         let first = self.links[list as usize].next;
-        (first != list).then(|| self.links[first as usize].key)
+        (first != list).then_some(first)
+    }
+
+    pub(super) fn key(&self, node: Node) -> PageKey {
+        self.links[node as usize].key
+    }
+
+    pub(super) fn front(&self, list: Node) -> Option<PageKey> {
+        self.front_node(list).map(|node| self.key(node))
     }
 
     /// Puts all of `from` behind the back of `onto`.

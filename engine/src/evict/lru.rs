@@ -15,7 +15,7 @@ impl Lru {
 }
 
 impl Evictor for Lru {
-    fn insert(&mut self, key: PageKey) -> Node {
+    fn insert(&mut self, key: PageKey, _is_wanted: bool) -> Node {
         self.lists.push(0, key)
     }
 
@@ -27,7 +27,7 @@ impl Evictor for Lru {
         self.lists.remove(node);
     }
 
-    fn victim(&self) -> Option<PageKey> {
+    fn victim(&mut self) -> Option<PageKey> {
         self.lists.front(0)
     }
 }

@@ -83,7 +83,7 @@ impl Store {
         let mut jobs = Vec::new();
         let mut bytes = 0;
         while jobs.len() < BATCH_PAGES && bytes < BATCH_BYTES {
-            let Some(job) = directory.queue.borrow_mut().pop_front() else { break };
+            let Some(job) = directory.dequeue() else { break };
             *finished += 1;
             if self.tiers.borrow().is_queued(&job) {
                 bytes += job.memory.allocated_bytes();
@@ -257,7 +257,7 @@ impl Store {
         self.count(|counters| counters.disk_errors += 1);
         directory.bad.set(true);
         directory.set_trouble(why.to_owned());
-        let jobs: Vec<Job> = directory.queue.borrow_mut().drain(..).collect();
+        let jobs: Vec<Job> = std::iter::from_fn(|| directory.dequeue()).collect();
         let departures = std::mem::take(&mut *directory.departures.borrow_mut());
         directory.finished(jobs.len(), departures.len());
         self.discard(directory, jobs);

@@ -1,5 +1,6 @@
 //! The store against a model and against a failing disk. Whatever happens, a read gives the right bytes or a miss.
 
+mod admission;
 mod faults;
 mod found;
 mod model;

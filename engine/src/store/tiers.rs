@@ -24,6 +24,9 @@ use std::rc::Rc;
 
 /// A page is hot when this many times its own size was read from the disk.
 const HOT_READS: u32 = 2;
+/// A full directory refuses pages only if MEM has room for this many, so that a page that is on no disk stays until it is
+/// read to its end.
+const REFUSAL_PAGES_MIN: u64 = 64;
 
 pub(super) struct Tiers {
     pub(super) index: Index,
@@ -73,11 +76,22 @@ impl Tiers {
 
     /// Where the page is, counted as a use of `range_bytes`.
     pub(super) fn find(&mut self, key: &FileKey, page: PageIndex, range_bytes: u32) -> Found {
-        if self.index.page(key, page).is_none() {
+        let name = key.page(page);
+        let seen = self.index.page(key, page).map(|held| (held.memory.is_some(), held.disk));
+        let (in_memory, disk) = seen.unwrap_or((false, OnDisk::No));
+        if !in_memory {
+            self.mem_evictor.missed(&name);
+        }
+        if disk == OnDisk::No
+            && let Some(number) = self.directory_for(key)
+        {
+            self.disk_evictors[usize::from(number)].missed(&name);
+        }
+        if seen.is_none() {
             return Found::Nowhere;
         }
         let page_length = key.page_length(page, self.page_bytes);
-        let Some(held) = self.index.get_mut(&key.page(page)) else { return Found::Nowhere };
+        let Some(held) = self.index.get_mut(&name) else { return Found::Nowhere };
         if held.mem_node != NO_NODE {
             self.mem_evictor.touch(held.mem_node);
         }
@@ -102,32 +116,62 @@ impl Tiers {
         })
     }
 
-    /// Takes a page in, from the under store; returns how many others left memory for it.
-    pub(super) fn admit(&mut self, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) -> u64 {
+    /// Takes a page in, from the under store; returns how many others left memory for it. A page that is not worth what
+    /// would leave a full directory for it stays in memory only, unless it `is_wanted` or pinned.
+    pub(super) fn admit(&mut self, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>, is_wanted: bool) -> u64 {
         if self.index.file(key.content()).is_some_and(|file| file.key != *key) {
             self.drop_content(key.content());
         }
         let name = key.page(page);
         match self.index.get(&name) {
-            Some(held) if held.memory.is_some() => return 0,
+            Some(held) if held.memory.is_some() => {
+                if is_wanted {
+                    self.keep(&name);
+                }
+                return 0;
+            }
             Some(_) => return self.put_in_memory(&name, memory),
             None => {}
         }
-        let generation = self.index.add(key, page).generation;
-        if let Some(number) = self.directory_for(key) {
-            let directory = self.directories[usize::from(number)].clone();
-            if let Some(file) = self.index.file_mut(key.content()) {
-                file.directory = Some(number);
-            }
-            if let Some(held) = self.index.get_mut(&name) {
-                held.disk = OnDisk::Queued { directory: number };
-                held.memory = Some(memory.clone());
-            }
-            directory.enqueue(Job { key: *key, page, generation, memory: memory.clone() });
+        let is_wanted = is_wanted || self.pins.contains(key.content());
+        self.index.add(key, page).is_wanted = is_wanted;
+        if let Some(number) = self.directory_for(key)
+            && (is_wanted || self.is_worth_writing(number, &name, &memory))
+        {
+            self.queue_for(number, key, page, memory.clone());
         }
         let evicted = self.put_in_memory(&name, memory);
         self.forget_if_nowhere(&name);
         evicted
+    }
+
+    /// Whether a page is worth what would leave the directory for it.
+    fn is_worth_writing(&mut self, number: u8, name: &PageKey, memory: &PageMemory) -> bool {
+        self.mem_capacity_bytes < REFUSAL_PAGES_MIN * u64::from(self.page_bytes)
+            || self.directories[usize::from(number)].has_room(memory.allocated_bytes())
+            || self.disk_evictors[usize::from(number)].admits(name)
+    }
+
+    fn queue_for(&mut self, number: u8, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) {
+        if let Some(file) = self.index.file_mut(key.content()) {
+            file.directory = Some(number);
+        }
+        let Some(held) = self.index.get_mut(&key.page(page)) else { return };
+        held.disk = OnDisk::Queued { directory: number };
+        held.memory = Some(memory.clone());
+        let generation = held.generation;
+        self.directories[usize::from(number)].enqueue(Job { key: *key, page, generation, memory });
+    }
+
+    /// Sees to it that a page that is held in memory only goes to a disk: somebody asked that it be kept.
+    pub(super) fn keep(&mut self, name: &PageKey) {
+        let Some(key) = self.index.file(name.content()).map(|file| file.key) else { return };
+        let Some(number) = self.directory_for(&key) else { return };
+        let Some(held) = self.index.get_mut(name).filter(|held| held.disk == OnDisk::No) else { return };
+        held.is_wanted = true;
+        if let Some(memory) = held.memory.clone() {
+            self.queue_for(number, &key, name.page, memory);
+        }
     }
 
     /// Keeps a copy in memory of a page that stays on its disk.
@@ -187,7 +231,8 @@ impl Tiers {
             page.memory = Some(memory);
             page.in_mem = true;
             if !held {
-                page.mem_node = self.mem_evictor.insert(*name);
+                let is_wanted = page.is_wanted && self.directories.is_empty();
+                page.mem_node = self.mem_evictor.insert(*name, is_wanted);
             }
         }
         evicted
@@ -298,7 +343,7 @@ impl Tiers {
         if let Some(page) = self.index.get_mut(name) {
             page.disk = OnDisk::Present { directory, record };
             if !held {
-                page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name);
+                page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name, page.is_wanted);
             }
         }
     }

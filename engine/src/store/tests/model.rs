@@ -102,11 +102,12 @@ proptest! {
     fn right_bytes_or_a_miss(
         steps in proptest::collection::vec(step(), 1..150),
         seed in any::<u32>(),
-        lfu in any::<bool>(),
-        mem in prop_oneof![Just(0u64), Just(3), Just(8)],
+        eviction in prop_oneof![
+            Just(EvictionPolicy::ScanResistant), Just(EvictionPolicy::Lru), Just(EvictionPolicy::Lfu)
+        ],
+        mem in prop_oneof![Just(0u64), Just(3), Just(8), Just(70)],
         ssd in prop_oneof![Just(vec![]), Just(vec![24u64]), Just(vec![80]), Just(vec![20, 40])],
     ) {
-        let eviction = if lfu { EvictionPolicy::Lfu } else { EvictionPolicy::Lru };
         let ssd: Vec<u64> = ssd.iter().map(|pages| pages * u64::from(PAGE)).collect();
         run(follow(config(mem * u64::from(PAGE), &ssd, eviction), steps, u64::from(seed)));
     }

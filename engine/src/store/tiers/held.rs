@@ -80,6 +80,7 @@ impl Tiers {
             Leased::New | Leased::Renewed { short: true } => {}
         }
         for name in self.index.pages_of(content) {
+            self.keep(&name);
             let Some(page) = self.index.get(&name) else { continue };
             let (disk, mem_node, disk_node) = (page.disk, page.mem_node, page.disk_node);
             if let (OnDisk::Present { directory, .. }, true) = (disk, disk_node != NO_NODE)
@@ -110,11 +111,11 @@ impl Tiers {
             if let OnDisk::Present { directory, .. } = page.disk {
                 self.held_bytes[usize::from(directory)] -= held;
                 if !self.lent.contains(content) {
-                    page.disk_node = self.disk_evictors[usize::from(directory)].insert(name);
+                    page.disk_node = self.disk_evictors[usize::from(directory)].insert(name, true);
                 }
             } else {
                 self.held_bytes[0] -= held;
-                page.mem_node = self.mem_evictor.insert(name);
+                page.mem_node = self.mem_evictor.insert(name, true);
             }
         }
     }
