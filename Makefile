@@ -37,6 +37,8 @@ bench: ## microbenchmarks, then the in-process load on namespace and engine
 	cargo bench --locked -p forebay-benches
 	cargo run --release --locked -p forebay-benches -- namespace
 	cargo run --release --locked -p forebay-benches -- ratios
+	cargo run --release --locked -p forebay-benches -- index
+	cargo run --release --locked -p forebay-benches -- restart
 	cargo run --release --locked -p forebay-benches -- engine
 
 perf: ## Forebay beside the limit and its peers, into perf/out/report.md; QUICK=1 ends in five minutes; PERF="--rigs ..."

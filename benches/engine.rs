@@ -3,7 +3,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
-use forebay_engine::bench::{Evictor, HeaderSector, Index};
+use forebay_engine::bench::held::Held;
+use forebay_engine::bench::{Evictor, HeaderSector};
 use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -15,22 +16,22 @@ const PAGES: u32 = 64;
 const HELD: u32 = 100_000;
 
 fn index(criterion: &mut Criterion) {
-    let mut index = Index::default();
+    let mut held = Held::new(EvictionPolicy::default());
     for page in 0..HELD {
-        index.insert(u64::from(page / 256), page % 256);
+        held.add_page(u64::from(page / 256), 256, page % 256);
     }
     let mut group = criterion.benchmark_group("index of 100,000 pages");
     let mut next = 0u32;
     group.bench_function("get", |bencher| {
         bencher.iter(|| {
             next = (next + 7919) % HELD;
-            index.has(black_box(u64::from(next / 256)), next % 256)
+            held.has_page(black_box(u64::from(next / 256)), 256, next % 256)
         });
     });
-    group.bench_function("insert and remove", |bencher| {
+    group.bench_function("insert and remove, tables and evictor with it", |bencher| {
         bencher.iter(|| {
-            index.insert(black_box(1 << 30), 7);
-            index.remove(1 << 30, 7);
+            held.add_page(black_box(1 << 30), 256, 7);
+            held.remove_page(1 << 30, 256, 7);
         });
     });
     group.finish();

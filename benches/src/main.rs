@@ -4,7 +4,9 @@
 mod engine_rates;
 mod fio;
 mod hit_ratios;
+mod index_costs;
 mod namespace_rates;
+mod restart;
 
 use clap::{Parser, Subcommand};
 use engine_rates::{SHAPES, Shape};
@@ -27,6 +29,16 @@ struct Arguments {
     seconds: u64,
 }
 
+#[derive(clap::Args)]
+struct Restart {
+    /// Pages of large files
+    #[arg(long, default_value_t = 1_000_000)]
+    pages: u64,
+    /// Small files
+    #[arg(long, default_value_t = 100_000)]
+    small: u64,
+}
+
 #[derive(Subcommand)]
 enum What {
     /// Lookups, and durable creates, by 256 clients; the fdatasync of the same disk beside them
@@ -47,6 +59,14 @@ enum What {
         #[arg(long, requires = "kib")]
         depth: Option<usize>,
     },
+    /// Bytes and nanoseconds of entries in a core's index
+    Index {
+        /// Entries of each kind
+        #[arg(long, default_value_t = 10_000_000)]
+        entries: u64,
+    },
+    /// The start of a core with so much on SSD, and its memory; the directory is made, without payload
+    Restart(Restart),
     /// Hit ratios of every eviction policy over made traces
     Ratios {
         /// Pages that the cache holds
@@ -68,6 +88,12 @@ fn spread(figures: &[f64]) -> (f64, f64, f64) {
     (sorted[0], median, sorted[sorted.len() - 1])
 }
 
+/// What this process has in memory.
+fn resident_bytes() -> std::io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    Ok(text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096)
+}
+
 fn shown(label: &str, figures: &[f64]) -> String {
     let (least, median, most) = spread(figures);
     let digits = if most < 100.0 { 2 } else { 0 };
@@ -86,6 +112,8 @@ fn main() -> ExitCode {
             let shapes = one.as_ref().map_or(&SHAPES[..], std::slice::from_ref);
             engine_rates::measure(&folder, rounds, seconds, mib.max(1), shapes)
         }
+        What::Index { entries } => index_costs::measure(entries.max(1_000), rounds),
+        What::Restart(what) => restart::measure(&folder, rounds, &what),
         What::Ratios { pages } => {
             hit_ratios::show(pages.clamp(100, 1_000_000));
             Ok(())

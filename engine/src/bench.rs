@@ -1,39 +1,18 @@
 //! What `benches/` reaches of this crate's inside: the very index, evictors and table sectors, by plain numbers. For no
 //! other use; none of it is a promise.
 
+pub mod held;
+pub mod made;
 pub mod ratios;
 
 use crate::EvictionPolicy;
 use crate::evict::{self, Node};
 use crate::format::{self, BlockHeader};
-use crate::index;
 use crate::key::{FileKey, PageKey};
 use forebay_base::{FileId, FingerprintHash, PageIndex, Version};
 
 fn key(file: u64) -> FileKey {
     FileKey { file_id: FileId(file), version: Version(1), fingerprint: FingerprintHash(1), size_bytes: 1 << 40 }
-}
-
-/// The index of what a core holds.
-#[derive(Default)]
-pub struct Index(index::Index);
-
-impl Index {
-    /// Adds a page that is not there.
-    pub fn insert(&mut self, file: u64, page: u32) {
-        self.0.add(&key(file), PageIndex(page));
-    }
-
-    /// Whether the very content asked for is held.
-    #[must_use]
-    pub fn has(&self, file: u64, page: u32) -> bool {
-        self.0.page(&key(file), PageIndex(page)).is_some()
-    }
-
-    /// Forgets a page.
-    pub fn remove(&mut self, file: u64, page: u32) {
-        self.0.remove(&key(file).page(PageIndex(page)));
-    }
 }
 
 /// One tier's order of eviction, behind the same `dyn` as in the store.
@@ -48,7 +27,8 @@ impl Evictor {
 
     /// Adds a page; gives its place.
     pub fn insert(&mut self, page: u32) -> Node {
-        self.0.insert(PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) }, false)
+        let name = PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) };
+        self.0.insert(page, evict::hash_of(&name), false)
     }
 
     /// A hit.
@@ -58,7 +38,7 @@ impl Evictor {
 
     /// Which page leaves next.
     pub fn victim(&mut self) -> Option<u32> {
-        self.0.victim().map(|page| page.page.0)
+        self.0.victim()
     }
 }
 

@@ -11,6 +11,7 @@ mod superblock;
 mod tables;
 
 pub(crate) use recover::Recovered;
+pub(crate) use slabs::{Slot, slots_per_slab};
 pub(crate) use tables::{Chore, FileName, Freed, Location, NO_RECORD, Place, Tables};
 
 use self::lending::Lending;
@@ -183,6 +184,11 @@ impl Directory {
         let goal = self.jobs.get().0;
         self.progress.until(|| (self.jobs.get().1 >= goal || self.closed.get()).then_some(())).await;
         self.departed().await;
+    }
+
+    /// Where a file is below a shard's directory.
+    pub(crate) fn place(shard: &Path, file: FileName) -> PathBuf {
+        path_of(shard, file)
     }
 
     /// Where a file is.

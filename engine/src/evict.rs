@@ -10,6 +10,7 @@ mod lru;
 mod scan_resistant;
 
 use crate::EvictionPolicy;
+use crate::index::PageId;
 use crate::key::PageKey;
 
 /// A page's place in its evictor.
@@ -18,22 +19,22 @@ pub(crate) type Node = u32;
 /// The node of a page that is in no evictor.
 pub(crate) const NO_NODE: Node = Node::MAX;
 
-/// An order of pages by how little they are missed.
+/// An order of pages by how little they are missed. Pages are numbers; `hash` stands for a page's name (`hash_of`), held or not.
 pub(crate) trait Evictor {
     /// A page that is not here was asked for.
-    fn missed(&mut self, _key: &PageKey) {}
+    fn missed(&mut self, _hash: u32) {}
     /// Whether a page is worth what would leave for it. A page refused a moment ago is let in.
-    fn admits(&mut self, _key: &PageKey) -> bool {
+    fn admits(&mut self, _hash: u32) -> bool {
         true
     }
     /// Adds a page; `is_wanted` if somebody asked that it be kept.
-    fn insert(&mut self, key: PageKey, is_wanted: bool) -> Node;
+    fn insert(&mut self, page: PageId, hash: u32, is_wanted: bool) -> Node;
     /// The page was used.
     fn touch(&mut self, node: Node);
     /// The page left, or may not leave.
-    fn remove(&mut self, node: Node);
+    fn remove(&mut self, node: Node, hash: u32);
     /// The page to lose next; it stays until it is removed.
-    fn victim(&mut self) -> Option<PageKey>;
+    fn victim(&mut self) -> Option<PageId>;
 }
 
 /// A page's name in 32 well-mixed bits.
@@ -58,20 +59,19 @@ pub(crate) fn evictor(policy: EvictionPolicy) -> Box<dyn Evictor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_base::{FileId, PageIndex, Version};
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
     const POLICIES: [EvictionPolicy; 3] = [EvictionPolicy::ScanResistant, EvictionPolicy::Lru, EvictionPolicy::Lfu];
 
-    fn key(page: u32) -> PageKey {
-        PageKey { file_id: FileId(9), version: Version(1), page: PageIndex(page) }
+    fn hash(page: u32) -> u32 {
+        page.wrapping_mul(0x9E37_79B1)
     }
 
     fn drain(evictor: &mut dyn Evictor, mut held: HashMap<u32, Node>) -> Vec<u32> {
         let left = std::iter::from_fn(|| {
-            let victim = evictor.victim()?.page.0;
-            evictor.remove(held.remove(&victim).expect("a victim is held"));
+            let victim = evictor.victim()?;
+            evictor.remove(held.remove(&victim).expect("a victim is held"), hash(victim));
             Some(victim)
         })
         .collect();
@@ -83,14 +83,15 @@ mod tests {
     fn what_was_not_used_leaves_first_and_everything_leaves_once() {
         for policy in [EvictionPolicy::Lru, EvictionPolicy::Lfu] {
             let mut evictor = evictor(policy);
-            let mut held: HashMap<u32, Node> = (0..6).map(|page| (page, evictor.insert(key(page), false))).collect();
+            let mut held: HashMap<u32, Node> =
+                (0..6).map(|page| (page, evictor.insert(page, hash(page), false))).collect();
             evictor.touch(held[&1]);
             evictor.touch(held[&0]);
-            evictor.remove(held.remove(&4).unwrap());
+            evictor.remove(held.remove(&4).unwrap(), hash(4));
             assert_eq!(drain(&mut *evictor, held), [2, 3, 5, 1, 0], "{policy:?}");
-            let again = evictor.insert(key(7), false);
-            assert_eq!(evictor.victim(), Some(key(7)));
-            evictor.remove(again);
+            let again = evictor.insert(7, hash(7), false);
+            assert_eq!(evictor.victim(), Some(7));
+            evictor.remove(again, hash(7));
             assert_eq!(evictor.victim(), None);
         }
     }
@@ -128,30 +129,30 @@ mod tests {
                     Step::Use(page) => match held.get(&page) {
                         Some(&node) => evictor.touch(node),
                         None => {
-                            evictor.missed(&key(page));
-                            held.insert(page, evictor.insert(key(page), false));
+                            evictor.missed(hash(page));
+                            held.insert(page, evictor.insert(page, hash(page), false));
                         }
                     },
                     Step::Load(page) if !held.contains_key(&page) => {
-                        held.insert(page, evictor.insert(key(page), true));
+                        held.insert(page, evictor.insert(page, hash(page), true));
                     }
                     Step::Drop(page) => {
                         if let Some(node) = held.remove(&page) {
-                            evictor.remove(node);
+                            evictor.remove(node, hash(page));
                         }
                     }
                     Step::Evict => {
                         let victim = evictor.victim();
                         prop_assert_eq!(victim.is_none(), held.is_empty());
                         if let Some(victim) = victim {
-                            let node = held.remove(&victim.page.0);
+                            let node = held.remove(&victim);
                             prop_assert!(node.is_some(), "{:?} is not held", victim);
-                            evictor.remove(node.unwrap());
+                            evictor.remove(node.unwrap(), hash(victim));
                         }
                     }
                     Step::Refuse(page) if !held.contains_key(&page) => {
-                        let first = evictor.admits(&key(page));
-                        prop_assert!(first || evictor.admits(&key(page)), "who comes back at once is let in");
+                        let first = evictor.admits(hash(page));
+                        prop_assert!(first || evictor.admits(hash(page)), "who comes back at once is let in");
                     }
                     Step::Load(_) | Step::Refuse(_) => {}
                 }
@@ -165,13 +166,13 @@ mod tests {
     #[test]
     fn old_fame_fades_under_lfu() {
         let mut evictor = evictor(EvictionPolicy::Lfu);
-        let nodes: Vec<Node> = (0..4).map(|page| evictor.insert(key(page), false)).collect();
+        let nodes: Vec<Node> = (0..4).map(|page| evictor.insert(page, hash(page), false)).collect();
         for _ in 0..20 {
             evictor.touch(nodes[0]);
         }
         for _ in 0..2_000 {
             nodes[1..].iter().for_each(|&node| evictor.touch(node));
         }
-        assert_eq!(evictor.victim(), Some(key(0)));
+        assert_eq!(evictor.victim(), Some(0));
     }
 }

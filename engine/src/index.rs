@@ -1,15 +1,22 @@
 //! What a core's store holds: files, and their pages by tier. Pure, owned by one core.
 //!
+//! Files and pages are numbered; hash tables hold numbers only, so that a page costs its own size and little more. The pages of
+//! a file are a list; its page 0, if it is held, comes first and is in no table, so that a small file costs one entry.
 //! Invariants: a page is listed in its file exactly while it has an entry; an entry has memory, or is on a disk, or
 //! both. A page's generation is new with every entry, so that work that began with another entry is recognised.
 
+use crate::chunked::Slab;
 use crate::evict::{NO_NODE, Node};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
-use forebay_base::{FileId, PageIndex, Version};
-use hashbrown::HashMap;
-use std::collections::BTreeSet;
+use forebay_base::{FileId, FingerprintHash, PageIndex, Version};
+use hashbrown::HashTable;
 use std::rc::Rc;
+
+/// A page's number, good until the page is removed.
+pub(crate) type PageId = u32;
+type FileNumber = u32;
+const NONE: u32 = u32::MAX;
 
 /// Where a page stands on its way to a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,118 +32,289 @@ pub(crate) enum OnDisk {
 /// One page.
 pub(crate) struct Page {
     pub(crate) memory: Option<Rc<PageMemory>>,
-    /// The memory is charged to the MEM tier.
-    pub(crate) in_mem: bool,
+    file: FileNumber,
+    page: PageIndex,
+    /// Its neighbours among the pages of its file.
+    previous: PageId,
+    next: PageId,
     pub(crate) mem_node: Node,
     pub(crate) disk: OnDisk,
     pub(crate) disk_node: Node,
     pub(crate) generation: u32,
+    /// Charged to the pages that may not leave; 0 when it may. A page is 4 MiB at most.
+    pub(crate) held_bytes: u32,
     /// 4 KiB units read from the disk since it was last promoted.
     pub(crate) heat: u16,
-    /// Charged to the pages that may not leave; 0 when it may.
-    pub(crate) held_bytes: u64,
+    /// The memory is charged to the MEM tier.
+    pub(crate) in_mem: bool,
     /// Somebody asked that it be kept.
     pub(crate) is_wanted: bool,
+}
+
+const _: () = assert!(size_of::<Page>() == 56 && size_of::<FileEntry>() == 48);
+
+impl Page {
+    fn new(file: FileNumber, page: PageIndex, generation: u32) -> Page {
+        Page {
+            memory: None,
+            file,
+            page,
+            previous: NONE,
+            next: NONE,
+            mem_node: NO_NODE,
+            disk: OnDisk::No,
+            disk_node: NO_NODE,
+            generation,
+            held_bytes: 0,
+            heat: 0,
+            in_mem: false,
+            is_wanted: false,
+        }
+    }
 }
 
 /// One content.
 pub(crate) struct FileEntry {
     pub(crate) key: FileKey,
-    pub(crate) pages: BTreeSet<u32>,
+    /// The first of its pages.
+    first: PageId,
     /// Where its pages go: one directory for all of them.
     pub(crate) directory: Option<u8>,
+}
+
+const BLANK: FileKey =
+    FileKey { file_id: FileId(0), version: Version(0), fingerprint: FingerprintHash(0), size_bytes: 0 };
+
+fn mix(word: u64) -> u64 {
+    let product = u128::from(word ^ 0x243F_6A88_85A3_08D3) * 0x9E37_79B9_7F4A_7C15;
+    (product >> 64) as u64 ^ product as u64
+}
+
+fn hash_of_file(file_id: FileId) -> u64 {
+    mix(file_id.0)
+}
+
+fn hash_of_page(file: FileNumber, page: PageIndex) -> u64 {
+    mix(u64::from(file) << 32 | u64::from(page.0))
 }
 
 /// Files and pages.
 #[derive(Default)]
 pub(crate) struct Index {
-    files: HashMap<FileId, Vec<FileEntry>>,
-    pages: HashMap<PageKey, Page>,
+    files: Slab<FileEntry>,
+    pages: Slab<Page>,
+    /// Contents by file, and all pages but the first of each file.
+    by_file: HashTable<FileNumber>,
+    by_page: HashTable<PageId>,
     generation: u32,
 }
 
 impl Index {
+    fn number(&self, content: (FileId, Version)) -> Option<FileNumber> {
+        let is_it = |number: &FileNumber| {
+            let key = &self.files[*number].key;
+            (key.file_id, key.version) == content
+        };
+        self.by_file.find(hash_of_file(content.0), is_it).copied()
+    }
+
     pub(crate) fn file(&self, content: (FileId, Version)) -> Option<&FileEntry> {
-        self.files.get(&content.0)?.iter().find(|file| file.key.version == content.1)
+        Some(&self.files[self.number(content)?])
     }
 
     pub(crate) fn file_mut(&mut self, content: (FileId, Version)) -> Option<&mut FileEntry> {
-        self.files.get_mut(&content.0)?.iter_mut().find(|file| file.key.version == content.1)
+        let number = self.number(content)?;
+        Some(&mut self.files[number])
     }
 
     pub(crate) fn versions(&self, file_id: FileId) -> Vec<Version> {
-        self.files.get(&file_id).map(|files| files.iter().map(|file| file.key.version).collect()).unwrap_or_default()
+        let files = self.by_file.iter_hash(hash_of_file(file_id)).map(|number| &self.files[*number].key);
+        files.filter(|key| key.file_id == file_id).map(|key| key.version).collect()
     }
 
     pub(crate) fn contents(&self) -> Vec<(FileId, Version)> {
-        self.files.values().flatten().map(|file| file.key.content()).collect()
+        self.by_file.iter().map(|number| self.files[*number].key.content()).collect()
+    }
+
+    fn find(&self, file: FileNumber, page: PageIndex) -> Option<PageId> {
+        if page.0 == 0 {
+            let first = self.files[file].first;
+            return (self.pages[first].page.0 == 0).then_some(first);
+        }
+        let is_it = |id: &PageId| self.pages[*id].page == page && self.pages[*id].file == file;
+        self.by_page.find(hash_of_page(file, page), is_it).copied()
     }
 
     /// The page, if what is held is the very content asked for.
     pub(crate) fn page(&self, key: &FileKey, page: PageIndex) -> Option<&Page> {
-        let held = self.pages.get(&key.page(page))?;
-        (self.file(key.content())?.key == *key).then_some(held)
+        let file = self.number(key.content()).filter(|number| self.files[*number].key == *key)?;
+        Some(&self.pages[self.find(file, page)?])
+    }
+
+    pub(crate) fn id(&self, key: &PageKey) -> Option<PageId> {
+        self.find(self.number(key.content())?, key.page)
+    }
+
+    /// The name of a page that is held.
+    pub(crate) fn name(&self, id: PageId) -> PageKey {
+        let page = &self.pages[id];
+        self.files[page.file].key.page(page.page)
     }
 
     pub(crate) fn get(&self, key: &PageKey) -> Option<&Page> {
-        self.pages.get(key)
+        Some(&self.pages[self.id(key)?])
     }
 
     pub(crate) fn get_mut(&mut self, key: &PageKey) -> Option<&mut Page> {
-        self.pages.get_mut(key)
+        let id = self.id(key)?;
+        Some(&mut self.pages[id])
+    }
+
+    /// The page with its number.
+    pub(crate) fn entry_mut(&mut self, key: &PageKey) -> Option<(PageId, &mut Page)> {
+        let id = self.id(key)?;
+        Some((id, &mut self.pages[id]))
     }
 
     /// Adds an empty entry; the page must not be there, nor another content of the same name.
     pub(crate) fn add(&mut self, key: &FileKey, page: PageIndex) -> &mut Page {
-        let files = self.files.entry(key.file_id).or_default();
-        let at = files.iter().position(|file| file.key.version == key.version).unwrap_or_else(|| {
-            files.push(FileEntry { key: *key, pages: BTreeSet::new(), directory: None });
-            files.len() - 1
+        let file = self.number(key.content()).unwrap_or_else(|| {
+            let number = self.files.put(FileEntry { key: *key, first: NONE, directory: None });
+            let files = &self.files;
+            let hash = hash_of_file(key.file_id);
+            self.by_file.insert_unique(hash, number, |number| hash_of_file(files[*number].key.file_id));
+            number
         });
-        files[at].pages.insert(page.0);
         self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        self.pages
-            .entry(key.page(page))
-            .insert(Page {
-                memory: None,
-                in_mem: false,
-                mem_node: NO_NODE,
-                disk: OnDisk::No,
-                disk_node: NO_NODE,
-                generation,
-                heat: 0,
-                held_bytes: 0,
-                is_wanted: false,
-            })
-            .into_mut()
+        let id = self.pages.put(Page::new(file, page, self.generation));
+        self.link(file, id);
+        if page.0 != 0 {
+            let pages = &self.pages;
+            let hash = hash_of_page(file, page);
+            self.by_page.insert_unique(hash, id, |id| hash_of_page(pages[*id].file, pages[*id].page));
+        }
+        &mut self.pages[id]
+    }
+
+    /// Puts a page in front of its file's list, or behind page 0.
+    fn link(&mut self, file: FileNumber, id: PageId) {
+        let first = self.files[file].first;
+        if first != NONE && self.pages[first].page.0 == 0 {
+            let next = std::mem::replace(&mut self.pages[first].next, id);
+            (self.pages[id].previous, self.pages[id].next) = (first, next);
+            if next != NONE {
+                self.pages[next].previous = id;
+            }
+            return;
+        }
+        self.files[file].first = id;
+        self.pages[id].next = first;
+        if first != NONE {
+            self.pages[first].previous = id;
+        }
     }
 
     /// Forgets a page, and its file with the last one.
     pub(crate) fn remove(&mut self, key: &PageKey) -> Option<Page> {
-        let page = self.pages.remove(key)?;
-        if let Some(files) = self.files.get_mut(&key.file_id) {
-            if let Some(at) = files.iter().position(|file| file.key.version == key.version) {
-                files[at].pages.remove(&key.page.0);
-                if files[at].pages.is_empty() {
-                    files.swap_remove(at);
-                }
-            }
-            if files.is_empty() {
-                self.files.remove(&key.file_id);
+        let id = self.id(key)?;
+        let blank = Page::new(NONE, PageIndex(0), 0);
+        let page = self.pages.take(id, blank);
+        if page.page.0 != 0
+            && let Ok(entry) = self.by_page.find_entry(hash_of_page(page.file, page.page), |held| *held == id)
+        {
+            entry.remove();
+        }
+        match page.previous {
+            NONE => self.files[page.file].first = page.next,
+            previous => self.pages[previous].next = page.next,
+        }
+        if page.next != NONE {
+            self.pages[page.next].previous = page.previous;
+        }
+        if self.files[page.file].first == NONE {
+            let blank = FileEntry { key: BLANK, first: NONE, directory: None };
+            let file = self.files.take(page.file, blank);
+            let hash = hash_of_file(file.key.file_id);
+            if let Ok(entry) = self.by_file.find_entry(hash, |number| *number == page.file) {
+                entry.remove();
             }
         }
         Some(page)
     }
 
-    /// The pages held of a content.
+    /// The pages held of a content, ascending.
     pub(crate) fn pages_of(&self, content: (FileId, Version)) -> Vec<PageKey> {
         let (file_id, version) = content;
-        let pages = self.file(content).map(|file| &file.pages);
-        pages.into_iter().flatten().map(|&page| PageKey { file_id, version, page: PageIndex(page) }).collect()
+        let mut next = self.file(content).map_or(NONE, |file| file.first);
+        let mut pages = Vec::new();
+        while next != NONE {
+            pages.push(PageKey { file_id, version, page: self.pages[next].page });
+            next = self.pages[next].next;
+        }
+        pages.sort_unstable();
+        pages
     }
 
-    pub(crate) fn all_pages(&self) -> impl Iterator<Item = (&PageKey, &Page)> {
-        self.pages.iter()
+    pub(crate) fn all_pages(&self) -> impl Iterator<Item = (PageKey, &Page)> {
+        let files = self.by_file.iter().map(|number| &self.files[*number]);
+        files.flat_map(move |file| {
+            let held = |id: PageId| (id != NONE).then(|| &self.pages[id]);
+            std::iter::successors(held(file.first), move |page| held(page.next))
+                .map(|page| (file.key.page(page.page), page))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hashbrown::{HashMap, HashSet};
+    use proptest::prelude::*;
+
+    fn key(file: u64, version: u64) -> FileKey {
+        FileKey {
+            file_id: FileId(file),
+            version: Version(version),
+            fingerprint: FingerprintHash(5),
+            size_bytes: 1 << 40,
+        }
+    }
+
+    proptest! {
+        /// Against a plain map: what was added and not removed is there, once, under its name and its number.
+        #[test]
+        fn holds_what_was_added(
+            steps in proptest::collection::vec((any::<bool>(), 0..5u64, 0..3u64, 0..6u32), 1..400)
+        ) {
+            let mut index = Index::default();
+            let mut model: HashMap<PageKey, u32> = HashMap::new();
+            for (adds, file, version, page) in steps {
+                let (key, page) = (key(file, version), PageIndex(page));
+                let name = key.page(page);
+                if adds && !model.contains_key(&name) {
+                    model.insert(name, index.add(&key, page).generation);
+                } else if !adds {
+                    let removed = index.remove(&name).map(|page| page.generation);
+                    prop_assert_eq!(removed, model.remove(&name));
+                }
+                for (name, generation) in &model {
+                    let id = index.id(name).expect("it was added");
+                    prop_assert_eq!(index.name(id), *name);
+                    prop_assert_eq!(index.get(name).map(|page| page.generation), Some(*generation));
+                }
+                let all: HashSet<PageKey> = index.all_pages().map(|(name, _)| name).collect();
+                prop_assert_eq!(&all, &model.keys().copied().collect());
+                let contents: HashSet<_> = model.keys().map(PageKey::content).collect();
+                prop_assert_eq!(index.contents().len(), contents.len());
+                for content in contents {
+                    let mut pages: Vec<PageKey> =
+                        model.keys().filter(|name| name.content() == content).copied().collect();
+                    pages.sort_unstable();
+                    prop_assert_eq!(index.pages_of(content), pages);
+                    prop_assert!(index.versions(content.0).contains(&content.1));
+                }
+                prop_assert!(index.page(&FileKey { size_bytes: 3, ..key }, page).is_none(), "another content");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use forebay_base::{FileId, FingerprintHash, PageIndex, Version};
 
 /// One immutable content: what a page belongs to. Pages of a key that differs in any field are never served for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C, packed(8))]
 pub struct FileKey {
     /// The file.
     pub file_id: FileId,

@@ -5,6 +5,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod chunked;
 mod config;
 mod directory;
 mod disk;

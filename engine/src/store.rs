@@ -131,7 +131,8 @@ impl Store {
         let mut recovery = Recovery::default();
         for (directory, recovered) in opened {
             recovery.dropped_pages += recovered.dropped;
-            for (key, page, record) in recovered.pages {
+            let tables = directory.tables.borrow();
+            for (key, page, record) in tables.pages() {
                 if tiers.recovered(directory.number, &key, page, record) {
                     recovery.pages += 1;
                     recovery.bytes += u64::from(key.page_length(page, config.page_bytes));

@@ -4,7 +4,7 @@
 //! that the policy does not admit is not put in; without one, as memory itself, each page asked for is put in.
 
 use crate::EvictionPolicy;
-use crate::evict::{self, Node};
+use crate::evict::{self, Node, hash_of};
 use crate::key::PageKey;
 use forebay_base::{FileId, PageIndex, Version};
 use hashbrown::HashMap;
@@ -111,6 +111,10 @@ pub fn traces(capacity: usize) -> Vec<Trace> {
     traces
 }
 
+fn hash(page: u32) -> u32 {
+    hash_of(&PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) })
+}
+
 /// The share of the counted uses that hit.
 #[must_use]
 pub fn hit_ratio(policy: EvictionPolicy, capacity: usize, has_gate: bool, trace: &Trace) -> f64 {
@@ -118,21 +122,21 @@ pub fn hit_ratio(policy: EvictionPolicy, capacity: usize, has_gate: bool, trace:
     let mut held: HashMap<u32, Node> = HashMap::new();
     let mut hits = 0;
     for (number, &page) in trace.uses.iter().enumerate() {
-        let key = PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) };
         if let Some(&node) = held.get(&page) {
             evictor.touch(node);
             hits += usize::from(number >= trace.counted_from);
             continue;
         }
-        evictor.missed(&key);
+        evictor.missed(hash(page));
         if held.len() >= capacity {
-            if has_gate && !evictor.admits(&key) {
+            if has_gate && !evictor.admits(hash(page)) {
                 continue;
             }
-            let Some(node) = evictor.victim().and_then(|victim| held.remove(&victim.page.0)) else { continue };
-            evictor.remove(node);
+            let Some(victim) = evictor.victim() else { continue };
+            let Some(node) = held.remove(&victim) else { continue };
+            evictor.remove(node, hash(victim));
         }
-        held.insert(page, evictor.insert(key, false));
+        held.insert(page, evictor.insert(page, hash(page), false));
     }
     hits as f64 / (trace.uses.len() - trace.counted_from) as f64
 }
@@ -170,14 +174,13 @@ mod tests {
     #[test]
     fn a_scan_writes_nothing_through_the_gate() {
         let mut evictor = evict::evictor(ScanResistant);
-        let key = |page| PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) };
         for page in 0..1_000 {
-            evictor.insert(key(page), false);
+            evictor.insert(page, hash(page), false);
         }
         let let_in = (1_000..11_000).filter(|&page| {
             // A page is read in eight pieces.
-            (0..8).for_each(|_| evictor.missed(&key(page)));
-            evictor.admits(&key(page))
+            (0..8).for_each(|_| evictor.missed(hash(page)));
+            evictor.admits(hash(page))
         });
         assert!(let_in.count() < 20);
     }
@@ -186,8 +189,8 @@ mod tests {
     fn after_a_restart_the_loop_is_hit_as_before() {
         let (held, all) = (800u32, 1_000u32);
         let mut evictor = evict::evictor(ScanResistant);
-        let key = |page| PageKey { file_id: FileId(1), version: Version(1), page: PageIndex(page) };
-        let mut places: HashMap<u32, Node> = (0..held).map(|page| (page, evictor.insert(key(page), false))).collect();
+        let mut places: HashMap<u32, Node> =
+            (0..held).map(|page| (page, evictor.insert(page, hash(page), false))).collect();
         let mut hits = 0;
         for page in rounds(&mut Random(9), 0..all, 5) {
             if let Some(&node) = places.get(&page) {
@@ -195,11 +198,11 @@ mod tests {
                 hits += 1;
                 continue;
             }
-            evictor.missed(&key(page));
-            if evictor.admits(&key(page)) {
+            evictor.missed(hash(page));
+            if evictor.admits(hash(page)) {
                 let victim = evictor.victim().unwrap();
-                evictor.remove(places.remove(&victim.page.0).unwrap());
-                places.insert(page, evictor.insert(key(page), false));
+                evictor.remove(places.remove(&victim).unwrap(), hash(victim));
+                places.insert(page, evictor.insert(page, hash(page), false));
             }
         }
         assert!(hits > all * 5 * 77 / 100, "{hits}");

@@ -1,15 +1,17 @@
 //! Opening a directory: the tables are read, checked sector by sector and believed where they are intact; payload is not
 //! read. What the tables do not vouch for is removed, so that space is what the tables say.
 
+use super::slabs::{self, Places, Slot};
 use super::superblock::SUPERBLOCK;
 use super::tables::{FileName, Tables};
-use super::{Directory, FILE_DIRS, slabs};
+use super::{Directory, FILE_DIRS};
+use crate::chunked::Chunked;
 use crate::disk::{AlignedBuffer, DiskFile, Entry, GlommioDisk};
 use crate::format::{BlockHeader, SECTOR_BYTES, SMALL_RECORDS, SmallRecord, SmallSector, is_blank};
 use crate::key::FileKey;
 use crate::memory::whole_units;
 use crate::{DirectoryConfig, EngineError, StoreConfig};
-use forebay_base::{FileId, PageIndex, Version};
+use forebay_base::{FileId, Version};
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::io;
@@ -17,9 +19,8 @@ use std::rc::Rc;
 
 const READ_BYTES: usize = 1 << 20;
 
-/// What was found.
+/// What was found, beside what the tables say.
 pub(crate) struct Recovered {
-    pub(crate) pages: Vec<(FileKey, PageIndex, u32)>,
     pub(crate) dropped: u64,
 }
 
@@ -56,7 +57,7 @@ impl Directory {
                 self.set_trouble(format!("cannot read its tables: {error}"));
                 self.bad.set(true);
                 *self.tables.borrow_mut() = Tables::new(self.page_bytes);
-                Recovered { pages: Vec::new(), dropped: 0 }
+                Recovered { dropped: 0 }
             }
         };
         (Rc::new(self), recovered)
@@ -90,7 +91,6 @@ impl Directory {
         let mut tables = Tables::recovered(self.page_bytes, headers, records, dirty);
         let lent: Vec<_> = large.iter().filter(|(_, entry)| entry.is_lent).map(|(content, _)| *content).collect();
         dropped += self.recover_lending(&mut tables, &lent, clean);
-        let pages = tables.pages();
         *self.tables.borrow_mut() = tables;
         // Clears go to the disk before anything that they cleared is touched. What a killed process wrote and did not sync is
         // believed here, and has to survive a power cut from now on.
@@ -102,7 +102,7 @@ impl Directory {
             self.disk.unlink(&path).await?;
         }
         self.reclaim(&large, &slab_files).await?;
-        Ok(Recovered { pages, dropped })
+        Ok(Recovered { dropped })
     }
 
     async fn read_headers(
@@ -148,34 +148,30 @@ impl Directory {
         slab_files: &BTreeMap<(u64, u32), Entry>,
         dirty: &mut Vec<(FileName, u32)>,
         dropped: &mut u64,
-    ) -> io::Result<Vec<Option<SmallRecord>>> {
-        let mut records: Vec<Option<SmallRecord>> = Vec::new();
-        let mut places = HashSet::new();
-        let mut contents = HashSet::new();
+    ) -> io::Result<Chunked<Option<SmallRecord>>> {
+        let mut records = Chunked::default();
+        let mut places = Places::default();
         let page_bytes = u64::from(self.page_bytes);
         each_sector(&*self.writer(FileName::Small).await?, |number, sector| {
-            let before = records.len();
-            records.resize(before + SMALL_RECORDS as usize, None);
-            if is_blank(sector) {
-                return;
-            }
-            let Some(found) = SmallSector::decode(sector, number) else {
+            let found = if is_blank(sector) { None } else { Some(SmallSector::decode(sector, number)) };
+            if let Some(None) = found {
                 *dropped += 1;
                 dirty.push((FileName::Small, number));
-                return;
-            };
-            for (place, record) in records[before..].iter_mut().zip(found.records) {
-                let Some(record) = record else { continue };
-                let class_bytes = u64::from(record.class_bytes);
+            }
+            let found = found.flatten().map_or([None; SMALL_RECORDS as usize], |found| found.records);
+            for record in found {
+                let Some(record) = record else {
+                    records.push(None);
+                    continue;
+                };
+                let class_bytes = u64::from(record.class_bytes.get());
                 let possible = (1..=page_bytes).contains(&record.key.size_bytes)
                     && class_bytes == Tables::class_bytes(&record.key)
                     && record.slot < slabs::slots_per_slab(class_bytes)
                     && slab_files.contains_key(&(class_bytes, record.slab))
-                    && contents.insert(record.key.content())
-                    && places.insert((class_bytes, record.slab, record.slot));
-                if possible {
-                    *place = Some(record);
-                } else {
+                    && places.take(Slot::of(&record));
+                records.push(possible.then_some(record));
+                if !possible {
                     *dropped += 1;
                     dirty.push((FileName::Small, number));
                 }

@@ -3,6 +3,7 @@
 //! Invariants: a slot is in use, spare (free, its space still allocated on the disk) or clean (free, no space); only
 //! slots in use and spare ones count as used bytes. A slot becomes free only after its record was cleared durably.
 
+use crate::format::SmallRecord;
 use forebay_base::UNIT_BYTES;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -31,8 +32,34 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Where a small file is.
+    pub(crate) fn of(record: &SmallRecord) -> Slot {
+        Slot { class_bytes: record.class_bytes.get().into(), slab: record.slab, slot: record.slot }
+    }
+
     pub(crate) fn offset(&self) -> u64 {
         self.class_bytes * u64::from(self.slot)
+    }
+}
+
+/// Which slots are taken: a bit each.
+#[derive(Default)]
+pub(crate) struct Places(HashMap<(u64, u32), Box<[u64]>>);
+
+impl Places {
+    /// `false` if it is taken already. The slot must be inside its slab.
+    pub(crate) fn take(&mut self, slot: Slot) -> bool {
+        let words = slots_per_slab(slot.class_bytes).div_ceil(64) as usize;
+        let bits = self.0.entry((slot.class_bytes, slot.slab)).or_insert_with(|| vec![0; words].into());
+        let (word, bit) = (&mut bits[slot.slot as usize / 64], 1 << (slot.slot % 64));
+        let was = *word & bit != 0;
+        *word |= bit;
+        !was
+    }
+
+    fn has(&self, class_bytes: u64, slab: u32, slot: u32) -> bool {
+        let bits = self.0.get(&(class_bytes, slab));
+        bits.is_some_and(|bits| bits[slot as usize / 64] & 1 << (slot % 64) != 0)
     }
 }
 
@@ -53,18 +80,17 @@ pub(crate) struct Slabs {
 impl Slabs {
     /// Takes the free slots from what is in use: `slabs` exist, all their other slots are clean.
     pub(crate) fn recovered(in_use: impl Iterator<Item = Slot>) -> Slabs {
-        let mut by_class: HashMap<u64, hashbrown::HashSet<(u32, u32)>> = HashMap::new();
-        for slot in in_use {
-            by_class.entry(slot.class_bytes).or_default().insert((slot.slab, slot.slot));
-        }
         let mut slabs = Slabs::default();
-        for (class_bytes, used) in by_class {
-            let count = used.iter().map(|&(slab, _)| slab + 1).max().unwrap_or(0);
-            let class = slabs.classes.entry(class_bytes).or_default();
-            class.slabs = count;
-            for slab in (0..count).rev() {
-                let free = (0..slots_per_slab(class_bytes)).rev().map(|slot| (slab, slot));
-                class.clean.extend(free.filter(|slot| !used.contains(slot)));
+        let mut used = Places::default();
+        for slot in in_use {
+            used.take(slot);
+            let class = slabs.classes.entry(slot.class_bytes).or_default();
+            class.slabs = class.slabs.max(slot.slab.saturating_add(1));
+        }
+        for (&class_bytes, class) in &mut slabs.classes {
+            for slab in (0..class.slabs).rev() {
+                let free = (0..slots_per_slab(class_bytes)).rev();
+                class.clean.extend(free.filter(|&slot| !used.has(class_bytes, slab, slot)).map(|slot| (slab, slot)));
             }
         }
         slabs

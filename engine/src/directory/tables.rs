@@ -8,12 +8,14 @@
 mod recovered;
 
 use super::slabs::{Slabs, Slot, class_of};
+use crate::chunked::Chunked;
 use crate::format::{BLOCK_PAGES, BlockHeader, SECTOR_BYTES, SMALL_RECORDS, SmallRecord, SmallSector, row_bytes};
 use crate::key::{FileKey, PageKey};
 use crate::memory::whole_units;
 use forebay_base::{FileId, PageIndex, UNIT_BYTES, Version};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 /// The record number of a page that is not a small file.
 pub(crate) const NO_RECORD: u32 = u32::MAX;
@@ -71,7 +73,7 @@ pub(crate) struct Tables {
     headers: Vec<Option<BlockHeader>>,
     free_headers: Vec<u32>,
     files: HashMap<(FileId, Version), LargeFile>,
-    records: Vec<Option<SmallRecord>>,
+    records: Chunked<Option<SmallRecord>>,
     free_records: Vec<u32>,
     slabs: Slabs,
     used_bytes: u64,
@@ -234,8 +236,8 @@ impl Tables {
                 NO_RECORD
             }
             Place::Small { record, slot } => {
-                let class_bytes = slot.class_bytes as u32;
-                self.records[record as usize] =
+                let class_bytes = NonZeroU32::new(slot.class_bytes as u32).unwrap_or(NonZeroU32::MAX);
+                self.records[record] =
                     Some(SmallRecord { key: *key, class_bytes, slab: slot.slab, slot: slot.slot, row_checksum });
                 self.dirty_sectors.insert(record / SMALL_RECORDS);
                 record
@@ -278,7 +280,7 @@ impl Tables {
     pub(crate) fn locate(&self, key: &FileKey, page: PageIndex, record: u32) -> Option<Location> {
         if record != NO_RECORD {
             let record = self.records.get(record as usize)?.as_ref().filter(|record| record.key == *key)?;
-            let slot = Slot { class_bytes: record.class_bytes.into(), slab: record.slab, slot: record.slot };
+            let slot = Slot::of(record);
             let file = FileName::Slab(slot.class_bytes, slot.slab);
             let row_offset = slot.offset() + Self::row_in_slot(key).0;
             let row_checksum = record.row_checksum;
@@ -303,7 +305,7 @@ impl Tables {
             let place = self.records.get_mut(record as usize)?;
             let held = place.take_if(|held| held.key.content() == name.content())?;
             self.dirty_sectors.insert(record / SMALL_RECORDS);
-            let slot = Slot { class_bytes: held.class_bytes.into(), slab: held.slab, slot: held.slot };
+            let slot = Slot::of(&held);
             return Some(Freed::Small { record, slot });
         }
         let block = name.page.0 / BLOCK_PAGES;
@@ -324,7 +326,7 @@ impl Tables {
     pub(crate) fn space_of(&self, name: &PageKey, record: u32) -> u64 {
         if record != NO_RECORD {
             let held = self.records.get(record as usize).and_then(Option::as_ref);
-            return held.map_or(0, |held| u64::from(held.class_bytes));
+            return held.map_or(0, |held| u64::from(held.class_bytes.get()));
         }
         self.files.get(&name.content()).map_or(0, |file| self.page_space(&file.key, name.page))
     }
@@ -407,8 +409,8 @@ impl Tables {
         if file == FileName::Small {
             let first = (number * SMALL_RECORDS) as usize;
             let mut records = [None; SMALL_RECORDS as usize];
-            for (place, held) in records.iter_mut().zip(self.records.iter().skip(first)) {
-                *place = *held;
+            for (place, number) in records.iter_mut().zip(first..) {
+                *place = self.records.get(number).copied().flatten();
             }
             return SmallSector { records }.encode(number, sector);
         }

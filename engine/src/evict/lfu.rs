@@ -6,10 +6,16 @@
 
 use super::list::Lists;
 use super::{Evictor, Node};
-use crate::key::PageKey;
+use crate::index::PageId;
 
-const COUNT_MAX: u32 = 31;
+const COUNT_BITS: u32 = 5;
+const COUNT_MAX: u32 = (1 << COUNT_BITS) - 1;
+const AGE_MASK: u32 = u32::MAX >> COUNT_BITS;
 const AGE_FACTOR: usize = 8;
+
+fn mark(count: u32, age: u32) -> u32 {
+    count | age << COUNT_BITS
+}
 
 pub(super) struct Lfu {
     lists: Lists,
@@ -28,7 +34,7 @@ impl Lfu {
             return;
         }
         self.uses = 0;
-        self.age = self.age.wrapping_add(1);
+        self.age = (self.age + 1) & AGE_MASK;
         // Upwards, so that a list is emptied before another one joins it.
         for count in 1..=COUNT_MAX {
             self.lists.append(count / 2, count);
@@ -37,26 +43,25 @@ impl Lfu {
 }
 
 impl Evictor for Lfu {
-    fn insert(&mut self, key: PageKey, _is_wanted: bool) -> Node {
-        let node = self.lists.push(0, key);
-        self.lists.set_mark(node, [0, self.age]);
-        node
+    fn insert(&mut self, page: PageId, _hash: u32, _is_wanted: bool) -> Node {
+        self.lists.push(0, page, mark(0, self.age))
     }
 
     fn touch(&mut self, node: Node) {
-        let [count, age] = self.lists.mark(node);
-        let halvings = self.age.wrapping_sub(age).min(15);
+        let noted = self.lists.mark(node);
+        let (count, age) = (noted & COUNT_MAX, noted >> COUNT_BITS);
+        let halvings = (self.age.wrapping_sub(age) & AGE_MASK).min(15);
         let count = ((count >> halvings) + 1).min(COUNT_MAX);
-        self.lists.set_mark(node, [count, self.age]);
+        self.lists.set_mark(node, mark(count, self.age));
         self.lists.move_to(count, node);
         self.grow_older();
     }
 
-    fn remove(&mut self, node: Node) {
+    fn remove(&mut self, node: Node, _hash: u32) {
         self.lists.remove(node);
     }
 
-    fn victim(&mut self) -> Option<PageKey> {
+    fn victim(&mut self) -> Option<PageId> {
         (0..=COUNT_MAX).find_map(|count| self.lists.front(count))
     }
 }

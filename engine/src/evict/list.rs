@@ -1,30 +1,31 @@
-//! Doubly linked lists of pages over one vector: each list is a ring through its own sentinel, so that a node leaves
+//! Doubly linked lists of pages over one slab: each list is a ring through its own sentinel, so that a node leaves
 //! without knowing which list it is in, and two lists join in O(1).
 
 use super::Node;
-use crate::key::PageKey;
-use forebay_base::{FileId, PageIndex, Version};
+use crate::chunked::Slab;
+use crate::index::PageId;
 
 struct Link {
     previous: Node,
     next: Node,
-    key: PageKey,
+    page: PageId,
     /// What a policy notes of it; lists give it no meaning.
-    mark: [u32; 2],
+    mark: u32,
 }
 
 /// `lists` rings; nodes 0..lists are the sentinels. The front is the oldest.
 pub(super) struct Lists {
-    links: Vec<Link>,
-    free: Vec<Node>,
+    links: Slab<Link>,
     length: usize,
 }
 
 impl Lists {
     pub(super) fn new(lists: Node) -> Lists {
-        let none = PageKey { file_id: FileId(0), version: Version(0), page: PageIndex(0) };
-        let links = (0..lists).map(|list| Link { previous: list, next: list, key: none, mark: [0; 2] }).collect();
-        Lists { links, free: Vec::new(), length: 0 }
+        let mut links = Slab::default();
+        for list in 0..lists {
+            links.put(Link { previous: list, next: list, page: 0, mark: 0 });
+        }
+        Lists { links, length: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -32,27 +33,20 @@ impl Lists {
     }
 
     fn at(&mut self, node: Node) -> &mut Link {
-        &mut self.links[node as usize]
+        &mut self.links[node]
     }
 
-    pub(super) fn mark(&self, node: Node) -> [u32; 2] {
-        self.links[node as usize].mark
+    pub(super) fn mark(&self, node: Node) -> u32 {
+        self.links[node].mark
     }
 
-    pub(super) fn set_mark(&mut self, node: Node, mark: [u32; 2]) {
+    pub(super) fn set_mark(&mut self, node: Node, mark: u32) {
         self.at(node).mark = mark;
     }
 
     /// Adds at the back.
-    pub(super) fn push(&mut self, list: Node, key: PageKey) -> Node {
-        let link = Link { previous: list, next: list, key, mark: [0; 2] };
-        let node = if let Some(node) = self.free.pop() {
-            *self.at(node) = link;
-            node
-        } else {
-            self.links.push(link);
-            Node::try_from(self.links.len() - 1).expect("fewer than 2^32 pages in one core's tier")
-        };
+    pub(super) fn push(&mut self, list: Node, page: PageId, mark: u32) -> Node {
+        let node = self.links.put(Link { previous: list, next: list, page, mark });
         self.length += 1;
         self.attach(list, node);
         node
@@ -90,21 +84,21 @@ impl Lists {
 
     pub(super) fn remove(&mut self, node: Node) {
         self.detach(node);
-        self.free.push(node);
+        self.links.take(node, Link { previous: node, next: node, page: 0, mark: 0 });
         self.length -= 1;
     }
 
     pub(super) fn front_node(&self, list: Node) -> Option<Node> {
-        let first = self.links[list as usize].next;
+        let first = self.links[list].next;
         (first != list).then_some(first)
     }
 
-    pub(super) fn key(&self, node: Node) -> PageKey {
-        self.links[node as usize].key
+    pub(super) fn page(&self, node: Node) -> PageId {
+        self.links[node].page
     }
 
-    pub(super) fn front(&self, list: Node) -> Option<PageKey> {
-        self.front_node(list).map(|node| self.key(node))
+    pub(super) fn front(&self, list: Node) -> Option<PageId> {
+        self.front_node(list).map(|node| self.page(node))
     }
 
     /// Puts all of `from` behind the back of `onto`.

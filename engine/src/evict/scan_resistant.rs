@@ -13,8 +13,8 @@
 
 use super::ghost::{Ghost, Uses};
 use super::list::Lists;
-use super::{Evictor, Node, hash_of};
-use crate::key::PageKey;
+use super::{Evictor, Node};
+use crate::index::PageId;
 
 const NEWCOMERS: Node = 0;
 const SETTLED: Node = 1;
@@ -123,9 +123,13 @@ impl ScanResistant {
         (Some(self.clock.age(times.last)), before)
     }
 
+    fn times(&self, node: Node) -> Times {
+        Times::from_mark(self.lists.mark(node))
+    }
+
     /// Turns since a page was used or put in.
     fn idle(&self, node: Node) -> u16 {
-        self.clock.age(Times::from_mark(self.lists.mark(node)[1]).last)
+        self.clock.age(self.times(node).last)
     }
 
     /// A page won: it settles in the place of the settled's front, and the page that it won against is the next to leave.
@@ -136,13 +140,11 @@ impl ScanResistant {
             return;
         }
         let loser = self.idlest();
-        let [hash, mark] = self.lists.mark(front);
-        self.lists.set_mark(front, [hash, Times { is_settled: false, ..Times::from_mark(mark) }.mark()]);
+        self.lists.set_mark(front, Times { is_settled: false, ..self.times(front) }.mark());
         self.lists.move_to(NEWCOMERS, front);
         self.settled -= 1;
         if let Some(loser) = loser {
-            let [hash, mark] = self.lists.mark(loser);
-            self.lists.set_mark(loser, [hash, Times { has_lost: true, ..Times::from_mark(mark) }.mark()]);
+            self.lists.set_mark(loser, Times { has_lost: true, ..self.times(loser) }.mark());
             self.lists.move_to_front(NEWCOMERS, loser);
         }
     }
@@ -151,15 +153,13 @@ impl ScanResistant {
         if !std::mem::replace(&mut times.is_settled, true) {
             self.settled += 1;
         }
-        let [hash, _] = self.lists.mark(node);
-        self.lists.set_mark(node, [hash, times.mark()]);
+        self.lists.set_mark(node, times.mark());
         self.lists.move_to(SETTLED, node);
     }
 }
 
 impl Evictor for ScanResistant {
-    fn missed(&mut self, key: &PageKey) {
-        let hash = hash_of(key);
+    fn missed(&mut self, hash: u32) {
         let uses = self.ghost.get(hash);
         if uses.last.is_some_and(|age| u16::from(age) <= SAME_USE_TURNS) {
             return self.tick(false);
@@ -169,8 +169,7 @@ impl Evictor for ScanResistant {
         self.tick(true);
     }
 
-    fn admits(&mut self, key: &PageKey) -> bool {
-        let hash = hash_of(key);
+    fn admits(&mut self, hash: u32) -> bool {
         let uses = self.ghost.get(hash);
         let is_now = uses.last.is_some_and(|age| u16::from(age) <= 2 * SAME_USE_TURNS);
         // Who comes back at once could not be kept anywhere else.
@@ -182,12 +181,10 @@ impl Evictor for ScanResistant {
         false
     }
 
-    fn insert(&mut self, key: PageKey, is_wanted: bool) -> Node {
-        let hash = hash_of(&key);
+    fn insert(&mut self, page: PageId, hash: u32, is_wanted: bool) -> Node {
         let uses = self.ghost.get(hash);
         self.ghost.remove(hash);
-        let node = self.lists.push(NEWCOMERS, key);
-        self.ghost.fit(self.lists.len());
+        self.ghost.fit(self.lists.len() + 1);
         let last = self.clock.time(uses.last.map_or(0, u16::from));
         let before = match (uses.last, uses.before) {
             (None, _) => (last + 1) & TURN_MASK,
@@ -195,7 +192,7 @@ impl Evictor for ScanResistant {
             (_, Some(age)) => self.clock.time(age.into()),
         };
         let times = Times { last, before, is_settled: false, has_lost: false };
-        self.lists.set_mark(node, [hash, times.mark()]);
+        let node = self.lists.push(NEWCOMERS, page, times.mark());
         if is_wanted || uses.is_worthy {
             self.exchange(node, times);
         }
@@ -204,19 +201,18 @@ impl Evictor for ScanResistant {
             if self.lists.len() - self.settled > self.newcomers_max()
                 && let Some(oldest) = self.lists.front_node(NEWCOMERS)
             {
-                self.settle(oldest, Times::from_mark(self.lists.mark(oldest)[1]));
+                self.settle(oldest, self.times(oldest));
             }
         }
         node
     }
 
     fn touch(&mut self, node: Node) {
-        let [hash, mark] = self.lists.mark(node);
-        let times = Times::from_mark(mark);
+        let times = self.times(node);
         let (last, before) = self.ages(times);
         if last.is_some_and(|age| age <= SAME_USE_TURNS) {
             if !times.is_settled {
-                self.lists.set_mark(node, [hash, Times { has_lost: false, ..times }.mark()]);
+                self.lists.set_mark(node, Times { has_lost: false, ..times }.mark());
                 self.lists.move_to(NEWCOMERS, node);
             }
             return self.tick(false);
@@ -229,15 +225,14 @@ impl Evictor for ScanResistant {
         } else if self.wins(last, before) {
             self.exchange(node, times);
         } else {
-            self.lists.set_mark(node, [hash, times.mark()]);
+            self.lists.set_mark(node, times.mark());
             self.lists.move_to(NEWCOMERS, node);
         }
         self.tick(true);
     }
 
-    fn remove(&mut self, node: Node) {
-        let [hash, mark] = self.lists.mark(node);
-        let times = Times::from_mark(mark);
+    fn remove(&mut self, node: Node, hash: u32) {
+        let times = self.times(node);
         self.settled -= usize::from(times.is_settled);
         self.lists.remove(node);
         let (last, before) = self.ages(times);
@@ -245,11 +240,10 @@ impl Evictor for ScanResistant {
         self.ghost.put(hash, Uses { last: short(last), before: short(before), ..Uses::default() });
     }
 
-    fn victim(&mut self) -> Option<PageKey> {
+    fn victim(&mut self) -> Option<PageId> {
         let newcomers = self.lists.len() - self.settled;
-        let leaves =
-            |node: &Node| newcomers >= self.newcomers_max() || Times::from_mark(self.lists.mark(*node)[1]).has_lost;
+        let leaves = |node: &Node| newcomers >= self.newcomers_max() || self.times(*node).has_lost;
         let node = self.lists.front_node(NEWCOMERS).filter(leaves).or_else(|| self.idlest())?;
-        Some(self.lists.key(node))
+        Some(self.lists.page(node))
     }
 }

@@ -4,6 +4,7 @@ use super::{FORMAT, decode, encode};
 use crate::key::FileKey;
 use forebay_base::{FileId, FingerprintHash, Version};
 use rkyv::{Archive, Serialize};
+use std::num::NonZeroU32;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FBSMALL1");
 /// Records in one sector.
@@ -39,11 +40,14 @@ const _: () = assert!(size_of::<ArchivedRaw>() == 31 * 128 + 16 && align_of::<Ar
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SmallRecord {
     pub(crate) key: FileKey,
-    pub(crate) class_bytes: u32,
+    pub(crate) class_bytes: NonZeroU32,
     pub(crate) slab: u32,
     pub(crate) slot: u32,
     pub(crate) row_checksum: u32,
 }
+
+// Millions of them are held in memory.
+const _: () = assert!(size_of::<Option<SmallRecord>>() == 56);
 
 /// The records of one sector; `None` is a free one.
 pub(crate) struct SmallSector {
@@ -60,7 +64,7 @@ impl SmallSector {
                 version: record.key.version.0,
                 size_bytes: record.key.size_bytes,
                 fingerprint: record.key.fingerprint.0.to_le_bytes(),
-                class_bytes: record.class_bytes,
+                class_bytes: record.class_bytes.get(),
                 slot: record.slot,
                 row_checksum: record.row_checksum,
                 reserved: [0; 68],
@@ -97,7 +101,8 @@ impl SmallSector {
                         fingerprint: FingerprintHash(u128::from_le_bytes(record.fingerprint)),
                         size_bytes: record.size_bytes.to_native(),
                     },
-                    class_bytes: record.class_bytes.to_native(),
+                    // What cannot be stays what cannot be: no file is that large.
+                    class_bytes: NonZeroU32::new(record.class_bytes.to_native()).unwrap_or(NonZeroU32::MAX),
                     slab: record.slab.to_native(),
                     slot: record.slot.to_native(),
                     row_checksum: record.row_checksum.to_native(),
@@ -116,7 +121,8 @@ mod tests {
     #[test]
     fn round_trip_and_what_it_refuses() {
         let key = FileKey { file_id: FileId(7), version: Version(8), fingerprint: FingerprintHash(9), size_bytes: 100 };
-        let record = SmallRecord { key, class_bytes: 4096, slab: 3, slot: 4, row_checksum: 5 };
+        let record =
+            SmallRecord { key, class_bytes: NonZeroU32::new(4096).unwrap(), slab: 3, slot: 4, row_checksum: 5 };
         let mut records = [None; SMALL_RECORDS as usize];
         records[0] = Some(record);
         records[30] = Some(SmallRecord { slot: 9, ..record });

@@ -12,7 +12,7 @@ use super::Rows;
 use super::read::Sighting;
 use crate::StoreConfig;
 use crate::directory::{Departure, Directory, Job};
-use crate::evict::{Evictor, NO_NODE, Node, evictor};
+use crate::evict::{Evictor, NO_NODE, Node, evictor, hash_of};
 use crate::index::{Index, OnDisk, Page};
 use crate::key::{FileKey, PageKey};
 use crate::lent::Lent;
@@ -50,9 +50,9 @@ pub(super) enum Found {
     OnDisk(Sighting),
 }
 
-fn unlink(evictor: &mut dyn Evictor, node: &mut Node) {
+fn unlink(evictor: &mut dyn Evictor, node: &mut Node, name: &PageKey) {
     if *node != NO_NODE {
-        evictor.remove(*node);
+        evictor.remove(*node, hash_of(name));
         *node = NO_NODE;
     }
 }
@@ -80,12 +80,12 @@ impl Tiers {
         let seen = self.index.page(key, page).map(|held| (held.memory.is_some(), held.disk));
         let (in_memory, disk) = seen.unwrap_or((false, OnDisk::No));
         if !in_memory {
-            self.mem_evictor.missed(&name);
+            self.mem_evictor.missed(hash_of(&name));
         }
         if disk == OnDisk::No
             && let Some(number) = self.directory_for(key)
         {
-            self.disk_evictors[usize::from(number)].missed(&name);
+            self.disk_evictors[usize::from(number)].missed(hash_of(&name));
         }
         if seen.is_none() {
             return Found::Nowhere;
@@ -149,7 +149,7 @@ impl Tiers {
     fn is_worth_writing(&mut self, number: u8, name: &PageKey, memory: &PageMemory) -> bool {
         self.mem_capacity_bytes < REFUSAL_PAGES_MIN * u64::from(self.page_bytes)
             || self.directories[usize::from(number)].has_room(memory.allocated_bytes())
-            || self.disk_evictors[usize::from(number)].admits(name)
+            || self.disk_evictors[usize::from(number)].admits(hash_of(name))
     }
 
     fn queue_for(&mut self, number: u8, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) {
@@ -221,18 +221,18 @@ impl Tiers {
                 return evicted;
             }
             let Some(victim) = self.mem_evictor.victim() else { return evicted };
-            self.leave_memory(&victim);
+            self.leave_memory(&self.index.name(victim));
             evicted += 1;
         }
         let held = self.directories.is_empty() && self.hold(name, 0);
-        if let Some(page) = self.index.get_mut(name) {
+        if let Some((id, page)) = self.index.entry_mut(name) {
             memory.charge_pool(false);
             self.mem_used_bytes += bytes;
             page.memory = Some(memory);
             page.in_mem = true;
             if !held {
                 let is_wanted = page.is_wanted && self.directories.is_empty();
-                page.mem_node = self.mem_evictor.insert(*name, is_wanted);
+                page.mem_node = self.mem_evictor.insert(id, hash_of(name), is_wanted);
             }
         }
         evicted
@@ -241,9 +241,9 @@ impl Tiers {
     /// Ends the charge of a page's memory to MEM; whoever still holds it is charged from now on.
     fn uncharge(&mut self, name: &PageKey) -> u64 {
         let Some(page) = self.index.get_mut(name) else { return 0 };
-        unlink(&mut *self.mem_evictor, &mut page.mem_node);
+        unlink(&mut *self.mem_evictor, &mut page.mem_node, name);
         if self.directories.is_empty() {
-            self.held_bytes[0] -= std::mem::take(&mut page.held_bytes);
+            self.held_bytes[0] -= u64::from(std::mem::take(&mut page.held_bytes));
         }
         let (true, Some(memory)) = (std::mem::take(&mut page.in_mem), &page.memory) else { return 0 };
         self.mem_used_bytes -= memory.allocated_bytes();
@@ -285,8 +285,8 @@ impl Tiers {
     fn forget_on_disk(&mut self, name: &PageKey) -> Option<(OnDisk, Departure)> {
         let page = self.index.get_mut(name)?;
         let OnDisk::Present { directory, record } = page.disk else { return None };
-        unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
-        self.held_bytes[usize::from(directory)] -= std::mem::take(&mut page.held_bytes);
+        unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node, name);
+        self.held_bytes[usize::from(directory)] -= u64::from(std::mem::take(&mut page.held_bytes));
         let was = std::mem::replace(&mut page.disk, OnDisk::No);
         page.heat = 0;
         self.rows.borrow_mut().remove(name);
@@ -340,10 +340,10 @@ impl Tiers {
 
     fn set_present(&mut self, name: &PageKey, directory: u8, record: u32) {
         let held = self.hold(name, directory);
-        if let Some(page) = self.index.get_mut(name) {
+        if let Some((id, page)) = self.index.entry_mut(name) {
             page.disk = OnDisk::Present { directory, record };
             if !held {
-                page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name, page.is_wanted);
+                page.disk_node = self.disk_evictors[usize::from(directory)].insert(id, hash_of(name), page.is_wanted);
             }
         }
     }
@@ -365,6 +365,7 @@ impl Tiers {
     /// Who leaves a directory next; it is out of the index when this returns.
     pub(super) fn leave_disk(&mut self, directory: u8) -> Option<Departure> {
         let victim = self.disk_evictors[usize::from(directory)].victim()?;
+        let victim = self.index.name(victim);
         let (_, departure) = self.forget_on_disk(&victim)?;
         self.forget_if_nowhere(&victim);
         Some(departure)
@@ -376,7 +377,7 @@ impl Tiers {
             .index
             .all_pages()
             .filter(|(_, page)| matches!(page.disk, OnDisk::Present { directory, .. } | OnDisk::Queued { directory } if directory == number))
-            .map(|(name, _)| *name)
+            .map(|(name, _)| name)
             .collect();
         for name in there {
             self.forget_on_disk(&name);

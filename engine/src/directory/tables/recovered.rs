@@ -1,6 +1,7 @@
 //! Tables as they come from the disk, and what of the disk they vouch for. Pure.
 
 use super::{FileName, LargeFile, NO_RECORD, Slabs, Slot, Tables};
+use crate::chunked::Chunked;
 use crate::format::{BLOCK_PAGES, BlockHeader, SECTOR_BYTES, SMALL_RECORDS, SmallRecord};
 use crate::key::FileKey;
 use crate::memory::whole_units;
@@ -13,14 +14,10 @@ impl Tables {
     pub(crate) fn recovered(
         page_bytes: u32,
         headers: Vec<Option<BlockHeader>>,
-        records: Vec<Option<SmallRecord>>,
+        records: Chunked<Option<SmallRecord>>,
         dirty: Vec<(FileName, u32)>,
     ) -> Tables {
-        let in_use = records.iter().flatten().map(|record| Slot {
-            class_bytes: record.class_bytes.into(),
-            slab: record.slab,
-            slot: record.slot,
-        });
+        let in_use = records.iter().flatten().map(Slot::of);
         let mut tables = Tables { page_bytes, slabs: Slabs::recovered(in_use), ..Tables::default() };
         for (slot, header) in headers.iter().enumerate() {
             let slot = slot as u32;
@@ -42,7 +39,7 @@ impl Tables {
         }
         for (record, held) in records.iter().enumerate() {
             match held {
-                Some(held) => tables.used_bytes += u64::from(held.class_bytes),
+                Some(held) => tables.used_bytes += u64::from(held.class_bytes.get()),
                 None => tables.free_records.push(record as u32),
             }
         }
@@ -61,14 +58,14 @@ impl Tables {
     }
 
     /// Every page that is present, for the index.
-    pub(crate) fn pages(&self) -> Vec<(FileKey, PageIndex, u32)> {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (FileKey, PageIndex, u32)> {
         let large = self.headers.iter().flatten().flat_map(|header| {
             let first = header.block * BLOCK_PAGES;
             header.pages.iter().map(move |&(page, _)| (header.key, PageIndex(first + u32::from(page)), NO_RECORD))
         });
         let records = self.records.iter().enumerate();
         let small = records.filter_map(|(number, record)| Some((record.as_ref()?.key, PageIndex(0), number as u32)));
-        large.chain(small).collect()
+        large.chain(small)
     }
 
     /// The pages that one table sector vouches for; `None` behind the last sector.
@@ -83,9 +80,8 @@ impl Tables {
             return Some(header.map(pages).unwrap_or_default());
         }
         let first = number * SMALL_RECORDS;
-        let records = self.records.get(first as usize..)?.iter().take(SMALL_RECORDS as usize).zip(first..);
-        let pages: Vec<_> =
-            records.filter_map(|(record, number)| Some((record.as_ref()?.key, PageIndex(0), number))).collect();
+        let held = |number| Some((self.records.get(number as usize)?.as_ref()?.key, PageIndex(0), number));
+        let pages = (first..first + SMALL_RECORDS).filter_map(held).collect();
         (first < self.records.len() as u32).then_some(pages)
     }
 
@@ -117,7 +113,7 @@ impl Tables {
     pub(crate) fn occupied_slabs(&self) -> HashMap<(u64, u32), Vec<(u64, u64)>> {
         let mut slabs: HashMap<(u64, u32), Vec<(u64, u64)>> = HashMap::new();
         for record in self.records.iter().flatten() {
-            let class_bytes = u64::from(record.class_bytes);
+            let class_bytes = u64::from(record.class_bytes.get());
             let (row_at, row_length) = Self::row_in_slot(&record.key);
             let range = (class_bytes * u64::from(record.slot), whole_units(row_at + row_length));
             slabs.entry((class_bytes, record.slab)).or_default().push(range);

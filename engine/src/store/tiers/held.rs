@@ -5,7 +5,7 @@
 
 use super::{Tiers, unlink};
 use crate::directory::Tables;
-use crate::evict::NO_NODE;
+use crate::evict::{NO_NODE, hash_of};
 use crate::format::row_bytes;
 use crate::index::OnDisk;
 use crate::key::PageKey;
@@ -53,7 +53,7 @@ impl Tiers {
         }
         let Some(page) = self.index.get_mut(name) else { return false };
         self.held_bytes[usize::from(place)] += bytes;
-        page.held_bytes = bytes;
+        page.held_bytes = bytes as u32;
         true
     }
 
@@ -87,14 +87,14 @@ impl Tiers {
                 && self.hold(&name, directory)
                 && let Some(page) = self.index.get_mut(&name)
             {
-                unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node);
+                unlink(&mut *self.disk_evictors[usize::from(directory)], &mut page.disk_node, &name);
             }
             if self.directories.is_empty()
                 && mem_node != NO_NODE
                 && self.hold(&name, 0)
                 && let Some(page) = self.index.get_mut(&name)
             {
-                unlink(&mut *self.mem_evictor, &mut page.mem_node);
+                unlink(&mut *self.mem_evictor, &mut page.mem_node, &name);
             }
         }
         true
@@ -106,16 +106,18 @@ impl Tiers {
             return;
         }
         for name in self.index.pages_of(content) {
-            let Some(page) = self.index.get_mut(&name).filter(|page| page.held_bytes > 0) else { continue };
-            let held = std::mem::take(&mut page.held_bytes);
+            let Some((id, page)) = self.index.entry_mut(&name).filter(|(_, page)| page.held_bytes > 0) else {
+                continue;
+            };
+            let held = u64::from(std::mem::take(&mut page.held_bytes));
             if let OnDisk::Present { directory, .. } = page.disk {
                 self.held_bytes[usize::from(directory)] -= held;
                 if !self.lent.contains(content) {
-                    page.disk_node = self.disk_evictors[usize::from(directory)].insert(name, true);
+                    page.disk_node = self.disk_evictors[usize::from(directory)].insert(id, hash_of(&name), true);
                 }
             } else {
                 self.held_bytes[0] -= held;
-                page.mem_node = self.mem_evictor.insert(name, true);
+                page.mem_node = self.mem_evictor.insert(id, hash_of(&name), true);
             }
         }
     }

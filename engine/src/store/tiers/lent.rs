@@ -4,11 +4,10 @@
 //! present in one directory; leases hold at most a share of a directory, what readers keep of unlinked files counted.
 
 use super::{OnDisk, Tiers, unlink};
-use crate::evict::NO_NODE;
+use crate::evict::{NO_NODE, hash_of};
 use crate::key::{FileKey, PageKey};
 use crate::memory::whole_units;
 use crate::store::NotLent;
-use forebay_base::PageIndex;
 
 /// Leases hold at most this share of a directory, in percent.
 const LEASED_PERCENT_MAX: u64 = 50;
@@ -19,14 +18,15 @@ impl Tiers {
         let file = self.index.file(key.content()).filter(|file| file.key == *key)?;
         let directory = file.directory?;
         let pages = key.size_bytes.div_ceil(u64::from(self.page_bytes));
-        if file.pages.len() as u64 != pages {
+        let held = self.index.pages_of(key.content());
+        if held.len() as u64 != pages {
             return None;
         }
-        let is_there = |page: &u32| {
-            let held = self.index.get(&key.page(PageIndex(*page)));
+        let is_there = |name: &PageKey| {
+            let held = self.index.get(name);
             held.is_some_and(|held| matches!(held.disk, OnDisk::Present { directory: place, .. } if place == directory))
         };
-        file.pages.iter().all(is_there).then_some(directory)
+        held.iter().all(is_there).then_some(directory)
     }
 
     /// Begins a lease and says in which directory the file is.
@@ -49,7 +49,7 @@ impl Tiers {
         if self.lent.begin(lease, holder, content, bytes, number) {
             for name in self.index.pages_of(content) {
                 if let Some(page) = self.index.get_mut(&name) {
-                    unlink(&mut *self.disk_evictors[usize::from(number)], &mut page.disk_node);
+                    unlink(&mut *self.disk_evictors[usize::from(number)], &mut page.disk_node, &name);
                 }
             }
         }
@@ -75,8 +75,8 @@ impl Tiers {
         if page.held_bytes > 0 || page.disk_node != NO_NODE || self.hold(name, directory) {
             return;
         }
-        if let Some(page) = self.index.get_mut(name) {
-            page.disk_node = self.disk_evictors[usize::from(directory)].insert(*name);
+        if let Some((id, page)) = self.index.entry_mut(name) {
+            page.disk_node = self.disk_evictors[usize::from(directory)].insert(id, hash_of(name), true);
         }
     }
 
