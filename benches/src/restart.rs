@@ -33,6 +33,7 @@ pub(crate) fn measure(folder: &Path, rounds: usize, what: &Restart) -> Result<()
         eviction: EvictionPolicy::default(),
         buffer_memory_bytes: 16 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     };
     let started = Instant::now();
     make(&config, made)?;

@@ -205,6 +205,12 @@ impl Index {
         Some((id, &mut self.pages[id]))
     }
 
+    /// A generation that no page has.
+    pub(crate) fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
     /// Adds an empty entry; the page must not be there, nor another content of the same name.
     pub(crate) fn add(&mut self, key: &FileKey, page: PageIndex) -> &mut Page {
         let file = self.number(key.content()).unwrap_or_else(|| {
@@ -214,8 +220,8 @@ impl Index {
             self.by_file.insert_unique(hash, number, |number| hash_of_file(files[*number].key.file_id));
             number
         });
-        self.generation = self.generation.wrapping_add(1);
-        let id = self.pages.put(Page::new(file, page, self.generation));
+        let generation = self.next_generation();
+        let id = self.pages.put(Page::new(file, page, generation));
         self.link(file, id);
         if page.0 == 0 {
             self.files[file].has_page_0 = true;

@@ -17,6 +17,7 @@ fn a_made_directory_is_served_at_once() {
         eviction: EvictionPolicy::default(),
         buffer_memory_bytes: 8 << 20,
         verify_reads: true,
+        scrub_bytes_per_second: 0,
     };
     make(&config, Made { large_files: 3, small_files: 40_000 }).unwrap();
     glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap().run(async {

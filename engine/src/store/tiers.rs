@@ -167,7 +167,10 @@ impl Tiers {
     pub(super) fn keep(&mut self, name: &PageKey) {
         let Some(key) = self.index.file(name.content()).map(|file| file.key) else { return };
         let Some(number) = self.directory_for(&key) else { return };
+        // Another one, so that a job for the page that is just given up is not taken for this one.
+        let generation = self.index.next_generation();
         let Some(held) = self.index.get_mut(name).filter(|held| held.disk == OnDisk::No) else { return };
+        held.generation = generation;
         held.is_wanted = true;
         if let Some(memory) = held.memory.clone() {
             self.queue_for(number, &key, name.page, memory);

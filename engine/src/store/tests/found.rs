@@ -1,9 +1,11 @@
 //! What the simulation found, each with the seed that showed it first and a test that needs no seed.
 
 use super::*;
+use crate::chunked::Chunked;
 use crate::directory::{FileName, Tables};
 use crate::disk::faulty::Plan;
 use crate::format::{BlockHeader, SmallRecord};
+use std::num::NonZeroU32;
 use std::slice::from_ref;
 
 /// Seed 472, a cut between the write of a file's padded last page and the cut to its length: all pages of the file were
@@ -66,8 +68,10 @@ fn what_was_written_is_known_to_the_sector() {
     let small = FileKey { size_bytes: 65 << 10, ..key(4, 1, 0) };
     let header = BlockHeader { key: big, block: 0, pages: vec![(5, 1), (6, 1), (200, 1)] };
     let class_bytes = Tables::class_bytes(&small);
-    let record = SmallRecord { key: small, class_bytes: class_bytes as u32, slab: 0, slot: 2, row_checksum: 1 };
-    let tables = Tables::recovered(1 << 20, vec![None, Some(header)], vec![Some(record)], Vec::new());
+    let class = NonZeroU32::new(class_bytes as u32).expect("a class has bytes");
+    let mut records = Chunked::default();
+    records.push(Some(SmallRecord { key: small, class_bytes: class, slab: 0, slot: 2, row_checksum: 1 }));
+    let tables = Tables::recovered(1 << 20, vec![None, Some(header)], records, Vec::new());
     let first = 256 << 10;
     assert_eq!(tables.occupied(FileName::Rows), [(first + 4096, 4096), (first + 200 * 1024, 4096)]);
     assert_eq!(tables.occupied_slabs()[&(class_bytes, 0)], [(2 * class_bytes, 68 << 10)]);

@@ -170,7 +170,7 @@ fn a_page_that_changed_in_memory_is_dropped_soon() {
         // As if the third unit had been another one when it arrived.
         let mut row: Vec<u32> = forebay_base::unit_checksums(&buffer).collect();
         row[2] ^= 1;
-        store.tiers.borrow_mut().admit(&key, page, buffer.seal_with(Some(row.into())));
+        store.tiers.borrow_mut().admit(&key, page, buffer.seal_with(Some(row.into())), false);
         for _ in 0..100 {
             assert!(store.read(&key, page, 0, 8192).await.is_some(), "another part of it is as it was");
         }

@@ -47,7 +47,7 @@ pub(super) async fn assert_found(store: &Store, pages: &OnSsd) -> u64 {
 pub(super) fn waiting(store: &Store) -> Vec<(PageKey, u32)> {
     let tiers = store.tiers.borrow();
     let queued = tiers.index.all_pages().filter(|(_, page)| matches!(page.disk, OnDisk::Queued { .. }));
-    queued.map(|(name, page)| (*name, page.generation)).collect()
+    queued.map(|(name, page)| (name, page.generation)).collect()
 }
 
 /// After a flush nothing that came before it still waits.
