@@ -6,8 +6,8 @@ use forebay_base::{FileId, Version, crc32c};
 const MAGIC: &[u8; 8] = b"FBCLEAN1";
 const HEAD_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 16;
-/// More than that is not worth a mark: everything is compared again.
-const ENTRIES_MAX: usize = 1 << 20;
+/// The mark stays within the space that a directory leaves free. More than that is not worth one: everything is compared again.
+const ENTRIES_MAX: usize = 4000;
 
 /// What a worker leaves in a directory when it stops.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -91,11 +91,12 @@ fn space_of_nobody_is_given_back_at_the_start() {
         let base = &store.directories[0];
         let names = disk.allocated_files();
         let slab = names.iter().find(|(path, _)| path.starts_with(base.path.join("slabs"))).expect("a slab").0.clone();
-        let before = disk.allocated_bytes();
+        // The mark of the clean stop goes with the next start.
+        let before = disk.allocated_bytes() - 4096;
         disk.leave(&base.path.join("rows"), None, Some(9));
         disk.leave(&slab, None, Some(77));
         disk.leave(&base.path_of(FileName::Large(large.file_id, large.version)), None, Some(12));
-        assert_eq!(disk.allocated_bytes(), before + 3 * 4096);
+        assert_eq!(disk.allocated_bytes(), before + 4 * 4096);
         let (store, recovery) = open(&config, from_ref(&disk)).await;
         assert_eq!((recovery.pages, disk.allocated_bytes()), (2, before));
         assert!(
