@@ -2,7 +2,7 @@
 //! direct I/O in the build's file system (`FOREBAY_BENCH_DIR` names another place).
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
+use forebay_base::{ClusterId, FileId, FingerprintHash, Incarnation, PageIndex, ShardId, Version};
 use forebay_engine::bench::held::Held;
 use forebay_engine::bench::{Evictor, HeaderSector};
 use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
@@ -73,11 +73,12 @@ fn key(file: u64) -> FileKey {
 fn config(path: &Path, mem_capacity_bytes: u64) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(1),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
         mem_capacity_bytes,
-        directories: vec![DirectoryConfig { path: path.to_owned(), capacity_bytes: 4 << 30 }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, path, 4 << 30)],
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 64 << 20,
         verify_reads: true,

@@ -31,6 +31,8 @@ pub enum CoreTask {
     WriteBehind,
     /// Reads the disks again.
     Scrub,
+    /// Moves pages between the disk tiers.
+    Move,
 }
 
 impl CoreTask {
@@ -41,6 +43,7 @@ impl CoreTask {
             CoreTask::Report => 3,
             CoreTask::WriteBehind => 4,
             CoreTask::Scrub => 5,
+            CoreTask::Move => 6,
             CoreTask::Request(number) => 0x100 + u64::from(number),
         }
     }
@@ -52,6 +55,7 @@ impl CoreTask {
             3 => CoreTask::Report,
             4 => CoreTask::WriteBehind,
             5 => CoreTask::Scrub,
+            6 => CoreTask::Move,
             0x100..=0x1FF => CoreTask::Request((code - 0x100) as u8),
             _ => return None,
         })
@@ -92,6 +96,7 @@ impl CoreWatch {
             CoreTask::Report => "report",
             CoreTask::WriteBehind => "write behind",
             CoreTask::Scrub => "scrub",
+            CoreTask::Move => "move between tiers",
             CoreTask::Request(number) => self.requests.get(usize::from(number)).copied().unwrap_or("request"),
         }
     }
@@ -171,7 +176,8 @@ mod tests {
 
     #[test]
     fn tasks_have_codes_of_their_own() {
-        let tasks = [CoreTask::Fetch, CoreTask::Feed, CoreTask::Report, CoreTask::WriteBehind, CoreTask::Scrub];
+        use CoreTask::{Feed, Fetch, Move, Report, Scrub, WriteBehind};
+        let tasks = [Fetch, Feed, Report, WriteBehind, Scrub, Move];
         for task in tasks.into_iter().chain([0, 9, u8::MAX].map(CoreTask::Request)) {
             assert_eq!(CoreTask::of(task.code()), Some(task));
             assert!(task.code() < 1 << CODE_BITS);

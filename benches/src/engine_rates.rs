@@ -3,8 +3,8 @@
 
 use crate::{fio, shown};
 use forebay_base::metrics::process::cpu_seconds;
-use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
-use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Store, StoreConfig};
+use forebay_base::{ClusterId, FileId, FingerprintHash, Incarnation, PageIndex, ShardId, Version};
+use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
 use std::error::Error;
@@ -39,12 +39,13 @@ fn key(file: u64, mib: u32) -> FileKey {
 fn config(path: &Path, mib: u32) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(1),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
         // No MEM tier: every read is the disk's.
         mem_capacity_bytes: 0,
-        directories: vec![DirectoryConfig { path: path.to_owned(), capacity_bytes: (u64::from(mib) + 64) << 20 }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, path, (u64::from(mib) + 64) << 20)],
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 64 << 20,
         verify_reads: true,

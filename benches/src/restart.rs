@@ -2,9 +2,9 @@
 //! made: tables, and sparse files without payload.
 
 use crate::{Restart, resident_bytes};
-use forebay_base::{ClusterId, PageIndex, ShardId};
+use forebay_base::{ClusterId, Incarnation, PageIndex, ShardId};
 use forebay_engine::bench::made::{LARGE_PAGES, Made, large, make, small};
-use forebay_engine::{DirectoryConfig, EvictionPolicy, Store, StoreConfig};
+use forebay_engine::{DirectoryConfig, EvictionPolicy, Store, StoreConfig, Tier};
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
@@ -25,11 +25,12 @@ pub(crate) fn measure(folder: &Path, rounds: usize, what: &Restart) -> Result<()
     let pages = large_files * u64::from(LARGE_PAGES) + what.small;
     let config = StoreConfig {
         cluster_id: ClusterId(1),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
         mem_capacity_bytes: 16 << 20,
-        directories: vec![DirectoryConfig { path: temporary.path().to_owned(), capacity_bytes: 1 << 50 }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, temporary.path(), 1 << 50)],
         eviction: EvictionPolicy::default(),
         buffer_memory_bytes: 16 << 20,
         verify_reads: true,

@@ -1,8 +1,9 @@
 //! What a store is opened with. Plain data.
 
-use crate::EngineError;
 use crate::disk::Depth;
-use forebay_base::{ClusterId, ShardId};
+use crate::{EngineError, Tier};
+use forebay_base::{ClusterId, Incarnation, ShardId};
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -18,6 +19,16 @@ pub enum EvictionPolicy {
     Lfu,
 }
 
+impl fmt::Display for EvictionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EvictionPolicy::ScanResistant => "scan-resistant",
+            EvictionPolicy::Lru => "lru",
+            EvictionPolicy::Lfu => "lfu",
+        })
+    }
+}
+
 impl FromStr for EvictionPolicy {
     type Err = EngineError;
 
@@ -31,13 +42,25 @@ impl FromStr for EvictionPolicy {
     }
 }
 
-/// One directory of the SSD tier.
+/// One directory of a disk tier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectoryConfig {
+    /// SSD or HDD.
+    pub tier: Tier,
     /// The directory that the shards share; this shard's files go to `shard-N` in it.
     pub path: PathBuf,
     /// This shard's share, in bytes.
     pub capacity_bytes: u64,
+    /// Why it is not to be touched, if so: it is reported, and nothing is read from it or written to it.
+    pub out_of_use: Option<String>,
+}
+
+impl DirectoryConfig {
+    /// A directory that is to be used.
+    #[must_use]
+    pub fn new(tier: Tier, path: impl Into<PathBuf>, capacity_bytes: u64) -> DirectoryConfig {
+        DirectoryConfig { tier, path: path.into(), capacity_bytes, out_of_use: None }
+    }
 }
 
 /// Everything one core's store needs to know.
@@ -45,6 +68,8 @@ pub struct DirectoryConfig {
 pub struct StoreConfig {
     /// The cluster whose data this is; directories of another cluster are refused.
     pub cluster_id: ClusterId,
+    /// How often the cluster's state was restored; directories from a later state are refused.
+    pub incarnation: Incarnation,
     /// This core.
     pub shard: ShardId,
     /// Cores of this worker.
@@ -53,7 +78,7 @@ pub struct StoreConfig {
     pub page_bytes: u32,
     /// This shard's share of the MEM tier.
     pub mem_capacity_bytes: u64,
-    /// The SSD tier; may be empty.
+    /// The disk tiers, all of SSD before all of HDD; may be empty.
     pub directories: Vec<DirectoryConfig>,
     /// Which pages leave first.
     pub eviction: EvictionPolicy,
@@ -103,6 +128,12 @@ impl StoreConfig {
         if self.directories.len() > usize::from(u8::MAX) {
             let count = self.directories.len();
             return Err(EngineError::Invalid(format!("directories: got {count}, want at most {}", u8::MAX)));
+        }
+        let tiers: Vec<Tier> = self.directories.iter().map(|directory| directory.tier).collect();
+        if tiers.contains(&Tier::Mem) || !tiers.is_sorted() {
+            return Err(EngineError::Invalid(format!(
+                "directories: got {tiers:?}, want SSD before HDD and nothing else"
+            )));
         }
         Ok(())
     }

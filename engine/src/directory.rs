@@ -1,4 +1,4 @@
-//! One directory of the SSD tier: its tables in memory, its open files, and the queue of its writer.
+//! One directory of a disk tier: its tables in memory, its open files, and the queue of its writer.
 //!
 //! Owned by one core. Invariants: only the directory's writer (`store::commit`) changes what is on the disk, one batch
 //! at a time; readers run beside it and check afterwards that what they read was still theirs to read. A directory that
@@ -9,17 +9,21 @@ mod recover;
 mod slabs;
 mod superblock;
 mod tables;
+mod wipe;
 
 pub(crate) use recover::Recovered;
 pub(crate) use slabs::{Slot, slots_per_slab};
+pub use wipe::{holds_cache, wipe_cache};
+
 pub(crate) use tables::{Chore, FileName, Freed, Location, NO_RECORD, Place, Tables};
 
 use self::lending::Lending;
-use crate::disk::{Access, Disk, DiskFile, now};
+use crate::disk::{Access, Disk, DiskFile, GlommioDisk, now};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
 use crate::recent::Recent;
 use crate::signal::Signal;
+use crate::{DirectoryConfig, StoreConfig, Tier};
 use forebay_base::PageIndex;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -35,6 +39,9 @@ const OPEN_FILES_MAX: usize = 128;
 const READ_ERRORS_MAX: u32 = 8;
 /// How long a full disk is left alone before its whole capacity is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(30);
+
+/// SSD and HDD.
+pub(crate) const DISK_TIERS: usize = 2;
 
 /// A page on its way to the disk.
 #[derive(Clone)]
@@ -54,6 +61,7 @@ pub(crate) struct Departure {
 
 pub(crate) struct Directory {
     pub(crate) number: u8,
+    pub(crate) tier: Tier,
     pub(crate) path: PathBuf,
     pub(crate) disk: Rc<dyn Disk>,
     pub(crate) page_bytes: u32,
@@ -79,6 +87,8 @@ pub(crate) struct Directory {
     readers: RefCell<Recent<FileName, Rc<dyn DiskFile>>>,
     writers: RefCell<Recent<FileName, Rc<dyn DiskFile>>>,
     lock: RefCell<Option<Box<dyn Any>>>,
+    /// Made for another number of shards; what belongs to others is still in it.
+    pub(crate) resharded: Cell<bool>,
 }
 
 impl Directory {
@@ -92,11 +102,13 @@ impl Directory {
         path: PathBuf,
         disk: Rc<dyn Disk>,
         page_bytes: u32,
-        capacity_bytes: u64,
+        directory: &DirectoryConfig,
         lock: Option<Box<dyn Any>>,
     ) -> Directory {
+        let capacity_bytes = directory.capacity_bytes;
         Directory {
             number,
+            tier: directory.tier,
             path,
             disk,
             page_bytes,
@@ -119,13 +131,28 @@ impl Directory {
             readers: RefCell::new(Recent::new(OPEN_FILES_MAX)),
             writers: RefCell::new(Recent::new(OPEN_FILES_MAX)),
             lock: RefCell::new(lock),
+            resharded: Cell::new(false),
         }
+    }
+
+    /// A directory that is not to be touched, for reports.
+    pub(crate) fn unused(number: u8, directory: &DirectoryConfig, config: &StoreConfig, why: String) -> Directory {
+        let disk = Rc::new(GlommioDisk::before_probe(config.depth()));
+        let unused = Directory::new(number, directory.path.clone(), disk, config.page_bytes, directory, None);
+        unused.bad.set(true);
+        unused.trouble.replace(Some(why));
+        unused
     }
 
     /// Bytes of what is held, without the slots of small files that are free to be used again.
     pub(crate) fn held_bytes(&self) -> u64 {
         let tables = self.tables.borrow();
         tables.used_bytes().saturating_sub(tables.spare_bytes())
+    }
+
+    /// Its place among the disk tiers.
+    pub(crate) fn tier_index(&self) -> usize {
+        usize::from(self.tier == Tier::Hdd)
     }
 
     /// Free bytes as far as this shard knows; queued pages are counted as written.

@@ -1,6 +1,6 @@
 //! The crate's error: why a store cannot be opened. Once open, trouble costs cache hits, never errors.
 
-use forebay_base::{ClusterId, ErrorKind, KindError};
+use forebay_base::{ClusterId, ErrorKind, Incarnation, KindError};
 use std::io;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub enum EngineError {
     #[error("{0}")]
     Invalid(String),
     /// The directory holds another cluster's cache.
-    #[error("{path}: holds the cache of cluster {found:032x}, this is cluster {want:032x}; choose another directory or remove it", path = path.display(), found = found.0, want = want.0)]
+    #[error("{path}: holds the cache of cluster {found:032x}, this is cluster {want:032x}; choose another directory, or empty this one with forebay worker --wipe-cache", path = path.display(), found = found.0, want = want.0)]
     ForeignCluster {
         /// The shard's directory.
         path: PathBuf,
@@ -20,8 +20,18 @@ pub enum EngineError {
         /// Who we are.
         want: ClusterId,
     },
+    /// The directory was filled by a later state of the cluster than the master's.
+    #[error("{path}: holds the cache of incarnation {found} of this cluster, the master's is {want}: its state is older than this cache; point cluster.masters at the right master, or empty it with forebay worker --wipe-cache", path = path.display())]
+    LaterIncarnation {
+        /// The shard's directory.
+        path: PathBuf,
+        /// Its incarnation.
+        found: Incarnation,
+        /// The master's.
+        want: Incarnation,
+    },
     /// Written by a later release.
-    #[error("{path}: has disk format {found}, this release knows formats up to {known}; use the newer release or remove the directory", path = path.display())]
+    #[error("{path}: has disk format {found}, this release knows formats up to {known}; use the newer release, or empty it with forebay worker --wipe-cache", path = path.display())]
     NewerFormat {
         /// The shard's directory.
         path: PathBuf,
@@ -31,7 +41,7 @@ pub enum EngineError {
         known: u32,
     },
     /// Files are there, but nothing says that they are ours.
-    #[error("{path}: {what}; if nothing in it is needed, remove it", path = path.display())]
+    #[error("{path}: {what}; if nothing in it is needed, empty it with forebay worker --wipe-cache, or remove it", path = path.display())]
     NotOurs {
         /// The shard's directory.
         path: PathBuf,
@@ -61,9 +71,10 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            EngineError::Invalid(_) | EngineError::ForeignCluster { .. } | EngineError::NotOurs { .. } => {
-                ErrorKind::Invalid
-            }
+            EngineError::Invalid(_)
+            | EngineError::ForeignCluster { .. }
+            | EngineError::LaterIncarnation { .. }
+            | EngineError::NotOurs { .. } => ErrorKind::Invalid,
             EngineError::NewerFormat { .. } => ErrorKind::Unsupported,
             EngineError::Locked { .. } => ErrorKind::Busy,
             EngineError::Io { source, .. } => match source.kind() {

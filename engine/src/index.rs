@@ -7,6 +7,7 @@
 //! both. A page's generation is new with every entry, so that work that began with another entry is recognised.
 
 use crate::chunked::Slab;
+use crate::directory::DISK_TIERS;
 use crate::evict::{NO_NODE, Node};
 use crate::key::{FileKey, PageKey};
 use crate::memory::PageMemory;
@@ -82,8 +83,7 @@ pub(crate) struct FileEntry {
     /// The first of its pages.
     first: PageId,
     has_page_0: bool,
-    /// Where its pages go: one directory for all of them.
-    pub(crate) directory: Option<u8>,
+    homes: [u8; DISK_TIERS],
 }
 
 /// The numbers of neighbouring pages.
@@ -98,6 +98,24 @@ struct Leaf {
 impl Leaf {
     fn new(file: FileNumber, place: u32) -> Leaf {
         Leaf { file, place, pages: [NONE; LEAF_PAGES as usize] }
+    }
+}
+
+/// The home of a content that has none in a tier: no directory has this number.
+const NO_HOME: u8 = u8::MAX;
+
+impl FileEntry {
+    fn new(key: FileKey) -> FileEntry {
+        FileEntry { key, first: NONE, has_page_0: false, homes: [NO_HOME; DISK_TIERS] }
+    }
+
+    /// Where its pages go in a disk tier: one directory for all of them.
+    pub(crate) fn home(&self, tier: usize) -> Option<u8> {
+        Some(self.homes[tier]).filter(|home| *home != NO_HOME)
+    }
+
+    pub(crate) fn set_home(&mut self, tier: usize, directory: u8) {
+        self.homes[tier] = directory;
     }
 }
 
@@ -214,7 +232,7 @@ impl Index {
     /// Adds an empty entry; the page must not be there, nor another content of the same name.
     pub(crate) fn add(&mut self, key: &FileKey, page: PageIndex) -> &mut Page {
         let file = self.number(key.content()).unwrap_or_else(|| {
-            let number = self.files.put(FileEntry { key: *key, first: NONE, has_page_0: false, directory: None });
+            let number = self.files.put(FileEntry::new(*key));
             let files = &self.files;
             let hash = hash_of_file(key.file_id);
             self.by_file.insert_unique(hash, number, |number| hash_of_file(files[*number].key.file_id));
@@ -275,7 +293,7 @@ impl Index {
             self.pages[page.next].previous = page.previous;
         }
         if self.files[page.file].first == NONE {
-            let blank = FileEntry { key: BLANK, first: NONE, has_page_0: false, directory: None };
+            let blank = FileEntry::new(BLANK);
             let file = self.files.take(page.file, blank);
             let hash = hash_of_file(file.key.file_id);
             if let Ok(entry) = self.by_file.find_entry(hash, |number| *number == page.file) {

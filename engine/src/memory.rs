@@ -96,6 +96,12 @@ impl Pool {
         self.has_room(whole_units(length as u64)).then(|| self.take(length))
     }
 
+    /// A buffer for work that nobody waits for: only while half of the budget is free.
+    pub(crate) fn spare_page(self: &Rc<Self>, length: usize) -> Option<PageBuf> {
+        let calm = self.used_bytes.get() + whole_units(length as u64) <= self.budget_bytes / 2;
+        calm.then(|| self.take(length))
+    }
+
     /// A buffer as soon as there is room for it.
     pub(crate) async fn page(self: &Rc<Self>, length: usize) -> PageBuf {
         let bytes = whole_units(length as u64);
@@ -114,17 +120,18 @@ impl Pool {
         }
     }
 
-    /// Charges bytes that a disk read brought, for as long as a reader holds them. `row` is what they were compared with.
+    /// Charges bytes that a disk of `tier` gave, for as long as a reader holds them. `row` is what they were compared with.
     pub(crate) fn disk_slice(
         self: &Rc<Self>,
         bytes: ReadBytes,
         row: Option<DiskRow>,
-        start: usize,
-        length: usize,
+        range: Range<usize>,
+        tier: Tier,
     ) -> PageSlice {
+        let (start, length) = (range.start, range.len());
         let charge = bytes.len() as u64;
         self.charge(charge);
-        let source = Source::Disk(Rc::new(DiskBytes { bytes, row, charge, pool: self.clone() }));
+        let source = Source::Disk(Rc::new(DiskBytes { bytes, row, tier, charge, pool: self.clone() }));
         PageSlice { source, start: start as u32, length: length as u32 }
     }
 }
@@ -259,6 +266,7 @@ pub(crate) struct DiskRow {
 struct DiskBytes {
     bytes: ReadBytes,
     row: Option<DiskRow>,
+    tier: Tier,
     charge: u64,
     pool: Rc<Pool>,
 }
@@ -321,9 +329,9 @@ impl PageSlice {
     /// Where the bytes came from.
     #[must_use]
     pub fn tier(&self) -> Tier {
-        match self.source {
+        match &self.source {
             Source::Memory(_) => Tier::Mem,
-            Source::Disk(_) => Tier::Ssd,
+            Source::Disk(disk) => disk.tier,
         }
     }
 }

@@ -46,6 +46,11 @@ impl Pins {
         self.leases.contains_key(&content)
     }
 
+    /// What a lease reserves, when it ends, and whether a page of it is not held.
+    pub(crate) fn state(&self, content: Content) -> Option<(u64, Instant, bool)> {
+        self.leases.get(&content).map(|lease| (lease.reserved_bytes, lease.until, lease.is_short))
+    }
+
     /// Begins or renews a lease.
     pub(crate) fn lease(&mut self, content: Content, bytes: u64, until: Instant, limit_bytes: u64) -> Leased {
         let before = self.leases.get(&content).map_or(0, |lease| lease.reserved_bytes);

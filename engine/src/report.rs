@@ -17,21 +17,23 @@ pub struct Recovery {
     pub elapsed: Duration,
 }
 
-/// Bytes of one content held by tier; a page in both counts in both.
+/// Bytes of one content held by tier; a page in MEM and on a disk counts in both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CachedPages {
     /// In memory.
     pub mem_bytes: u64,
     /// On SSD.
     pub ssd_bytes: u64,
-    /// In either.
+    /// On HDD.
+    pub hdd_bytes: u64,
+    /// In any.
     pub any_bytes: u64,
 }
 
 /// One tier's place and how full it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectoryUsage {
-    /// MEM or SSD.
+    /// MEM, SSD or HDD.
     pub tier: Tier,
     /// The directory; empty for MEM.
     pub path: PathBuf,
@@ -55,24 +57,34 @@ pub struct EngineCounters {
     pub mem_hits: u64,
     /// Reads served from SSD.
     pub ssd_hits: u64,
+    /// Reads served from HDD.
+    pub hdd_hits: u64,
     /// Reads not served.
     pub misses: u64,
     /// Bytes served from memory.
     pub mem_read_bytes: u64,
     /// Bytes served from SSD.
     pub ssd_read_bytes: u64,
+    /// Bytes served from HDD.
+    pub hdd_read_bytes: u64,
     /// Pages put in.
     pub inserted_pages: u64,
-    /// Pages written to SSD and committed.
+    /// Pages written to a disk and committed.
     pub written_pages: u64,
-    /// Pages that were to go to SSD and did not: no room, a bad disk, or evicted first.
+    /// Pages that were to go to a disk and did not: no room, a bad disk, or evicted first.
     pub unwritten_pages: u64,
-    /// Pages copied from SSD to memory because they were read again.
+    /// Pages copied from a disk to memory because they were read again.
     pub promoted_pages: u64,
     /// Pages that left memory for want of room.
     pub evicted_mem_pages: u64,
-    /// Pages that left SSD for want of room.
+    /// Pages that left SSD for want of room and did not go to HDD.
     pub evicted_pages: u64,
+    /// Pages that left HDD for want of room.
+    pub evicted_hdd_pages: u64,
+    /// Pages moved from SSD to HDD.
+    pub demoted_pages: u64,
+    /// Pages moved from HDD to SSD.
+    pub lifted_pages: u64,
     /// 4 KiB units, or rows of checksums, that failed their check.
     pub corrupt_units: u64,
     /// Bytes that the scrub read.

@@ -5,27 +5,31 @@
 //! returns until it is evicted.
 
 mod commit;
+mod explain;
 mod lend;
+mod mover;
 mod read;
 mod scrub;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod usage;
 mod verify;
 
 use crate::directory::{Departure, Directory, Recovered};
-use crate::index::{OnDisk, Page};
+use crate::gone::Cause;
+use crate::index::OnDisk;
 use crate::key::PageKey;
 use crate::memory::Pool;
 use crate::recent::Recent;
-use crate::{
-    CachedPages, DirectoryUsage, EngineCounters, EngineError, FileKey, PageBuf, PageSlice, Recovery, StoreConfig, Tier,
-};
+use crate::signal::Signal;
+use crate::{EngineCounters, EngineError, FileKey, PageBuf, PageSlice, Recovery, StoreConfig, Tier};
+pub use explain::{Explained, HeldAt, PinState};
+use forebay_base::placement::shard_of;
 use forebay_base::{FileId, PageIndex, Version};
 pub use lend::NotLent;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 use tiers::{Found, Tiers};
@@ -69,6 +73,9 @@ pub struct Store {
     mem_asked: Cell<u32>,
     /// Whole files to be compared with their checksums; the first one is at work.
     checks: RefCell<VecDeque<FileKey>>,
+    /// The mover looks again.
+    moves: Rc<Signal>,
+    closed: Cell<bool>,
 }
 
 /// Counts a read that somebody waits for, for as long as it lives.
@@ -87,14 +94,6 @@ impl Drop for Reading<'_> {
     }
 }
 
-impl CachedPages {
-    fn add(&mut self, page: &Page, bytes: u64) {
-        self.mem_bytes += if page.memory.is_some() { bytes } else { 0 };
-        self.ssd_bytes += if matches!(page.disk, OnDisk::Present { .. }) { bytes } else { 0 };
-        self.any_bytes += bytes;
-    }
-}
-
 impl Drop for Store {
     fn drop(&mut self) {
         // Writers that wait for work see that there will be none.
@@ -102,6 +101,8 @@ impl Drop for Store {
             directory.closed.set(true);
             directory.work.notify();
         }
+        self.closed.set(true);
+        self.moves.notify();
     }
 }
 
@@ -112,7 +113,23 @@ impl Store {
         let started = Instant::now();
         let mut opened = Vec::new();
         for (number, directory) in config.directories.iter().enumerate() {
-            opened.push(Directory::open(&config, number as u8, directory).await?);
+            let number = number as u8;
+            let why = match &directory.out_of_use {
+                Some(why) => why.clone(),
+                None => match Directory::open(&config, number, directory).await {
+                    // A disk that fails costs its cache, not the worker.
+                    Err(error @ EngineError::Io { .. }) => {
+                        tracing::error!(directory = %directory.path.display(), "left out: {error}");
+                        error.to_string()
+                    }
+                    taken => {
+                        opened.push(taken?);
+                        continue;
+                    }
+                },
+            };
+            let unused = Directory::unused(number, directory, &config, why);
+            opened.push((Rc::new(unused), Recovered::default()));
         }
         Ok(Self::start(config, opened, started).await)
     }
@@ -133,7 +150,8 @@ impl Store {
             recovery.dropped_pages += recovered.dropped;
             let tables = directory.tables.borrow();
             for (key, page, record) in tables.pages() {
-                if tiers.recovered(directory.number, &key, page, record) {
+                let elsewhere = directory.resharded.get() && shard_of(key.file_id, config.shards) != config.shard;
+                if !elsewhere && tiers.recovered(directory.number, &key, page, record) {
                     recovery.pages += 1;
                     recovery.bytes += u64::from(key.page_length(page, config.page_bytes));
                 } else {
@@ -150,6 +168,8 @@ impl Store {
             disk_readers: Cell::new(0),
             mem_asked: Cell::new(0),
             checks: RefCell::default(),
+            moves: Rc::default(),
+            closed: Cell::new(false),
             config,
         });
         for directory in &store.directories {
@@ -158,9 +178,13 @@ impl Store {
                 // A capacity that was made smaller holds from the first moment.
                 store.commit(directory).await;
             }
+            if directory.resharded.get() && !directory.bad.get() {
+                directory.confirm(&store.config);
+            }
             commit::start(&store, directory);
         }
         scrub::start(&store);
+        mover::start(&store);
         recovery.elapsed = started.elapsed();
         (store, recovery)
     }
@@ -217,9 +241,16 @@ impl Store {
                     drop(reading);
                     if let Ok(slice) = read {
                         self.count(|counters| {
-                            counters.ssd_hits += 1;
-                            counters.ssd_read_bytes += u64::from(length);
+                            let (hits, bytes) = match slice.tier() {
+                                Tier::Hdd => (&mut counters.hdd_hits, &mut counters.hdd_read_bytes),
+                                _ => (&mut counters.ssd_hits, &mut counters.ssd_read_bytes),
+                            };
+                            *hits += 1;
+                            *bytes += u64::from(length);
                         });
+                        if slice.tier() == Tier::Hdd {
+                            self.moves.notify();
+                        }
                         return Some(slice);
                     }
                 }
@@ -240,7 +271,7 @@ impl Store {
 
     /// Drops one page: its bytes are not to be trusted.
     pub fn drop_page(&self, key: &FileKey, page: PageIndex) {
-        self.tiers.borrow_mut().drop_page(&key.page(page));
+        self.tiers.borrow_mut().drop_page(&key.page(page), Cause::Corrupt);
     }
 
     /// A buffer for a page of `length_bytes`. Waits while the buffer budget is used up, which is the back-pressure on
@@ -253,8 +284,8 @@ impl Store {
         self.pool.page(length_bytes as usize).await
     }
 
-    /// Takes a whole page in: readable from memory at once, written to SSD behind, if it is worth what would leave a full
-    /// directory for it.
+    /// Takes a whole page in: readable from memory at once, written behind to the fastest disk tier that finds it worth what
+    /// would leave a full directory for it, if one does.
     pub async fn insert(&self, key: &FileKey, page: PageIndex, buf: PageBuf) -> PageSlice {
         self.take_in(key, page, buf, false)
     }
@@ -285,6 +316,15 @@ impl Store {
 
     /// The same for many files, each with what to keep of it. One commit a directory serves them all.
     pub async fn evict_files(&self, files: impl IntoIterator<Item = (FileId, Option<Version>)>) -> u64 {
+        self.drop_files(files, Cause::Dead).await
+    }
+
+    /// Drops all contents of files because somebody asked for it.
+    pub async fn free_files(&self, files: impl IntoIterator<Item = FileId>) -> u64 {
+        self.drop_files(files.into_iter().map(|file_id| (file_id, None)), Cause::Freed).await
+    }
+
+    async fn drop_files(&self, files: impl IntoIterator<Item = (FileId, Option<Version>)>, cause: Cause) -> u64 {
         let freed = {
             let mut tiers = self.tiers.borrow_mut();
             let mut freed = 0;
@@ -292,7 +332,7 @@ impl Store {
                 tiers.unpin_file(file_id, keep);
                 for version in tiers.index.versions(file_id) {
                     if Some(version) != keep {
-                        freed += tiers.drop_content((file_id, version));
+                        freed += tiers.drop_content((file_id, version), cause);
                     }
                 }
             }
@@ -304,45 +344,8 @@ impl Store {
         freed
     }
 
-    /// What is held of one content.
-    #[must_use]
-    pub fn cached(&self, file_id: FileId, version: Version) -> CachedPages {
-        let tiers = self.tiers.borrow();
-        let mut cached = CachedPages::default();
-        let Some(file) = tiers.index.file((file_id, version)) else { return cached };
-        for key in tiers.index.pages_of((file_id, version)) {
-            let Some(page) = tiers.index.get(&key) else { continue };
-            cached.add(page, u64::from(file.key.page_length(key.page, self.config.page_bytes)));
-        }
-        cached
-    }
-
-    /// What is held of one content in each group of `group_bytes` (a multiple of a page), ascending by group, from
-    /// `first` on.
-    #[must_use]
-    pub fn cached_groups(
-        &self,
-        content: (FileId, Version),
-        group_bytes: u64,
-        first: u32,
-    ) -> BTreeMap<u32, CachedPages> {
-        let tiers = self.tiers.borrow();
-        let mut groups: BTreeMap<u32, CachedPages> = BTreeMap::new();
-        let Some(file) = tiers.index.file(content) else { return groups };
-        for key in tiers.index.pages_of(content) {
-            let Some(page) = tiers.index.get(&key) else { continue };
-            let offset = u64::from(key.page.0) * u64::from(self.config.page_bytes);
-            let group = u32::try_from(offset / group_bytes.max(1)).unwrap_or(u32::MAX);
-            if group >= first {
-                let length = u64::from(file.key.page_length(key.page, self.config.page_bytes));
-                groups.entry(group).or_default().add(page, length);
-            }
-        }
-        groups
-    }
-
     /// Keeps a content's pages, held now or later, from eviction for want of room, until the pin's end or a pin of
-    /// another version of the file. `false` if so many bytes would be more than pins may hold: 80 % of the SSD tier, of
+    /// another version of the file. `false` if so many bytes would be more than pins may hold: 80 % of the disk tiers, of
     /// MEM where there is none.
     pub fn pin(&self, pin: Pin) -> bool {
         self.tiers.borrow_mut().pin((pin.file_id, pin.version), pin.bytes, pin.until)
@@ -364,43 +367,7 @@ impl Store {
         self.tiers.borrow().index.contents()
     }
 
-    /// How full each tier is: MEM first, then the directories in the order of the configuration.
-    #[must_use]
-    pub fn usage(&self) -> Vec<DirectoryUsage> {
-        let tiers = self.tiers.borrow();
-        let mem = DirectoryUsage {
-            tier: Tier::Mem,
-            path: PathBuf::new(),
-            capacity_bytes: tiers.mem_capacity_bytes,
-            used_bytes: tiers.mem_used_bytes,
-            pinned_bytes: if self.directories.is_empty() { tiers.pinned_bytes(0) } else { 0 },
-            leased_bytes: 0,
-            trouble: None,
-        };
-        let directories = self.directories.iter().map(|directory| DirectoryUsage {
-            tier: Tier::Ssd,
-            path: directory.path.clone(),
-            capacity_bytes: directory.configured_bytes,
-            used_bytes: directory.held_bytes(),
-            pinned_bytes: tiers.pinned_bytes(directory.number),
-            leased_bytes: tiers.leased_bytes(directory.number),
-            trouble: directory.trouble.borrow().clone(),
-        });
-        std::iter::once(mem).chain(directories).collect()
-    }
-
-    /// What happened so far.
-    #[must_use]
-    pub fn counters(&self) -> EngineCounters {
-        EngineCounters {
-            buffer_bytes: self.pool.used_bytes(),
-            buffer_waits: self.pool.waits(),
-            write_queue_pages: self.directories.iter().map(|directory| directory.queue.borrow().len() as u64).sum(),
-            ..*self.counters.borrow()
-        }
-    }
-
-    /// Waits until everything inserted so far is durable on SSD, or given up.
+    /// Waits until everything inserted so far is durable on disk, or given up.
     pub async fn flush(&self) {
         for directory in &self.directories {
             // The second time for what was dropped while it was being written.
@@ -413,6 +380,8 @@ impl Store {
     /// memory afterwards, or not at all.
     pub async fn close(&self) {
         self.flush().await;
+        self.closed.set(true);
+        self.moves.notify();
         for directory in &self.directories {
             directory.closed.set(true);
             directory.work.notify();

@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
-use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
-use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Pin, Store, StoreConfig};
+use forebay_base::{ClusterId, FileId, FingerprintHash, Incarnation, PageIndex, ShardId, Version};
+use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Pin, Store, StoreConfig, Tier};
 use glommio::LocalExecutorBuilder;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -34,11 +34,12 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn config(path: &Path) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(42),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
         mem_capacity_bytes: 2 << 20,
-        directories: vec![DirectoryConfig { path: path.to_owned(), capacity_bytes: CAPACITY }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, path, CAPACITY)],
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 4 << 20,
         verify_reads: true,

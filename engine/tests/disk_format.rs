@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
-use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
+use forebay_base::{ClusterId, FileId, FingerprintHash, Incarnation, PageIndex, ShardId, Version};
 use forebay_engine::{DirectoryConfig, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
 use glommio::LocalExecutorBuilder;
 use std::collections::BTreeMap;
@@ -26,11 +26,12 @@ fn fixture(format: u32) -> PathBuf {
 fn config(path: &Path) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
         mem_capacity_bytes: 1 << 20,
-        directories: vec![DirectoryConfig { path: path.to_owned(), capacity_bytes: 16 << 20 }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, path, 16 << 20)],
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 1 << 20,
         verify_reads: true,

@@ -1,19 +1,20 @@
 //! A directory made by the generator is what a store leaves: it opens whole, and what has checksums is read.
 
-use forebay_base::{ClusterId, PageIndex, ShardId};
+use forebay_base::{ClusterId, Incarnation, PageIndex, ShardId};
 use forebay_engine::bench::made::{LARGE_PAGES, Made, large, make, small};
-use forebay_engine::{DirectoryConfig, EvictionPolicy, PageSlice, Store, StoreConfig};
+use forebay_engine::{DirectoryConfig, EvictionPolicy, PageSlice, Store, StoreConfig, Tier};
 
 #[test]
 fn a_made_directory_is_served_at_once() {
     let base = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let config = StoreConfig {
         cluster_id: ClusterId(1),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: 1 << 20,
         mem_capacity_bytes: 8 << 20,
-        directories: vec![DirectoryConfig { path: base.path().to_owned(), capacity_bytes: 1 << 40 }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, base.path(), 1 << 40)],
         eviction: EvictionPolicy::default(),
         buffer_memory_bytes: 8 << 20,
         verify_reads: true,

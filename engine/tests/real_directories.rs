@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
-use forebay_base::{ClusterId, FileId, FingerprintHash, PageIndex, ShardId, Version};
-use forebay_engine::{DirectoryConfig, EngineError, EvictionPolicy, FileKey, Store, StoreConfig, Tier};
+use forebay_base::placement::shard_of;
+use forebay_base::{ClusterId, FileId, FingerprintHash, Incarnation, PageIndex, ShardId, Version};
+use forebay_engine::{
+    DirectoryConfig, EngineError, EvictionPolicy, FileKey, Store, StoreConfig, Tier, holds_cache, wipe_cache,
+};
 use glommio::LocalExecutorBuilder;
 use std::future::Future;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -26,11 +29,12 @@ fn on_disk() -> tempfile::TempDir {
 fn config(path: &Path, capacity_bytes: u64) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(42),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 2,
         page_bytes: PAGE,
         mem_capacity_bytes: 4 << 20,
-        directories: vec![DirectoryConfig { path: path.to_owned(), capacity_bytes }],
+        directories: vec![DirectoryConfig::new(Tier::Ssd, path, capacity_bytes)],
         eviction: EvictionPolicy::Lru,
         buffer_memory_bytes: 16 << 20,
         verify_reads: true,
@@ -274,20 +278,16 @@ fn a_newer_format_and_a_damaged_superblock_are_refused() {
 }
 
 #[test]
-fn another_number_of_shards_or_page_size_empties_the_directory() {
+fn another_page_size_empties_the_directory_and_shards_that_are_no_more_go() {
     let base = on_disk();
     made(base.path());
-    for changed in [
-        StoreConfig { shards: 1, ..config(base.path(), 64 << 20) },
-        StoreConfig { page_bytes: 1 << 19, ..config(base.path(), 64 << 20) },
-    ] {
-        run(async {
-            let (store, recovery) = Store::open(changed).await.unwrap();
-            assert_eq!(recovery.pages, 0);
-            store.close().await;
-        });
-        assert_eq!(find(base.path(), &format!("{:016x}-{:016x}", 5, 3)), None);
-    }
+    run(async {
+        let changed = StoreConfig { page_bytes: 1 << 19, ..config(base.path(), 64 << 20) };
+        let (store, recovery) = Store::open(changed).await.unwrap();
+        assert_eq!(recovery.pages, 0);
+        store.close().await;
+    });
+    assert_eq!(find(base.path(), &format!("{:016x}-{:016x}", 5, 3)), None);
     let surplus = base.path().join("shard-1");
     run(async {
         let other = StoreConfig { shard: ShardId(1), ..config(base.path(), 64 << 20) };
@@ -301,14 +301,108 @@ fn another_number_of_shards_or_page_size_empties_the_directory() {
 }
 
 #[test]
+fn another_number_of_shards_keeps_what_still_belongs() {
+    let base = on_disk();
+    let shards = |shards: u16| StoreConfig { shards, ..config(base.path(), 64 << 20) };
+    run(async {
+        let (store, _) = Store::open(shards(1)).await.unwrap();
+        for file in 1..=40 {
+            insert(&store, &key(file, 100_000), 0).await;
+        }
+        store.close().await;
+        let (store, recovery) = Store::open(shards(2)).await.unwrap();
+        let kept: Vec<u64> = store.files().iter().map(|(file, _)| file.0).collect();
+        assert_eq!((recovery.pages, recovery.dropped_pages), (kept.len() as u64, 0));
+        assert!((10..30).contains(&kept.len()), "{kept:?}");
+        for file in 1..=40 {
+            let own = shard_of(FileId(file), 2) == ShardId(0);
+            assert_eq!(read(&store, &key(file, 100_000), 0).await.is_some(), own, "file {file}");
+        }
+        store.close().await;
+        let (store, again) = Store::open(shards(2)).await.unwrap();
+        assert_eq!(again.pages, recovery.pages);
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_later_incarnation_is_refused_and_an_earlier_one_taken_over() {
+    let base = on_disk();
+    let incarnation = |number| StoreConfig { incarnation: Incarnation(number), ..config(base.path(), 64 << 20) };
+    made(base.path());
+    run(async {
+        let (store, recovery) = Store::open(incarnation(3)).await.unwrap();
+        assert_eq!(recovery.pages, 2, "ids carry the incarnation: what is there is right");
+        store.close().await;
+        let error = refusal(incarnation(2)).await;
+        assert!(matches!(error, EngineError::LaterIncarnation { .. }), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1);
+    });
+}
+
+#[test]
+fn a_cache_is_emptied_when_the_operator_says_so_and_nothing_else_is() {
+    let base = on_disk();
+    made(base.path());
+    let other = StoreConfig { cluster_id: ClusterId(43), ..config(base.path(), 64 << 20) };
+    std::fs::write(base.path().join("notes"), "mine").unwrap();
+    run(async {
+        let (store, _) = Store::open(config(base.path(), 64 << 20)).await.unwrap();
+        assert!(matches!(wipe_cache(base.path()), Err(EngineError::Locked { .. })));
+        store.close().await;
+    });
+    let strange = base.path().join("shard-0/precious");
+    std::fs::write(&strange, "mine").unwrap();
+    assert!(matches!(wipe_cache(base.path()), Err(EngineError::NotOurs { .. })));
+    assert!(base.path().join("shard-0/headers").exists(), "nothing was touched");
+    std::fs::remove_file(strange).unwrap();
+    assert!(holds_cache(base.path()).unwrap());
+    assert_eq!(wipe_cache(base.path()).unwrap(), 1);
+    assert!(!holds_cache(base.path()).unwrap() && base.path().join("notes").exists());
+    assert!(!base.path().join("shard-0").exists());
+    assert_eq!(wipe_cache(base.path()).unwrap(), 0);
+    run(async {
+        let (store, recovery) = Store::open(other).await.unwrap();
+        assert_eq!(recovery.pages, 0);
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_directory_that_is_out_of_use_or_fails_leaves_the_others() {
+    let (good, bad) = (on_disk(), on_disk());
+    let file = bad.path().join("file");
+    std::fs::write(&file, b"x").unwrap();
+    let away = bad.path().join("away");
+    run(async {
+        let mut config = config(good.path(), 64 << 20);
+        config.directories.push(DirectoryConfig::new(Tier::Hdd, &file, 64 << 20));
+        let left_out = DirectoryConfig {
+            out_of_use: Some("is its disk mounted?".into()),
+            ..DirectoryConfig::new(Tier::Hdd, &away, 64 << 20)
+        };
+        config.directories.push(left_out);
+        let (store, _) = Store::open(config).await.unwrap();
+        insert(&store, &key(5, 3 << 20), 0).await;
+        store.flush().await;
+        assert_eq!(read(&store, &key(5, 3 << 20), 0).await, Some(Tier::Mem));
+        let usage = store.usage();
+        assert!(usage[1].trouble.is_none() && usage[1].used_bytes > 0, "{usage:?}");
+        assert!(usage[2].trouble.as_ref().unwrap().contains("cannot make the directory"), "{usage:?}");
+        assert_eq!(usage[3].trouble.as_deref(), Some("is its disk mounted?"));
+        assert!(!away.exists(), "it is not touched");
+        store.close().await;
+    });
+}
+
+#[test]
 fn wrong_settings_are_named() {
     let base = on_disk();
     run(async {
         let odd = StoreConfig { page_bytes: 3 << 14, ..config(base.path(), 64 << 20) };
         assert!(refusal(odd).await.to_string().contains("page size: got 49152 bytes, want a power of two"));
-        let file = base.path().join("file");
-        std::fs::write(&file, b"x").unwrap();
-        let error = refusal(config(&file, 64 << 20)).await;
-        assert!(error.to_string().contains("cannot make the directory"), "{error}");
+        let mut turned = config(base.path(), 64 << 20);
+        turned.directories.insert(0, DirectoryConfig::new(Tier::Hdd, base.path(), 64 << 20));
+        assert!(refusal(turned).await.to_string().contains("want SSD before HDD"));
     });
 }

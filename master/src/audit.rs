@@ -53,6 +53,7 @@ fn is_audited(op: Op) -> bool {
         | Op::GetFeedPosition
         | Op::Pin
         | Op::CachedBlocks
+        | Op::Explain
         | Op::Verify
         | Op::BeginUpload
         | Op::UploadPiece

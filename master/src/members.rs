@@ -2,7 +2,7 @@
 //!
 //! Invariant: the epoch grows with every change of membership, and across restarts of the master.
 
-use forebay_base::{ClusterId, ErrorKind, KindError, WorkerId};
+use forebay_base::{ClusterId, ErrorKind, Incarnation, KindError, WorkerId};
 use forebay_net::message::cluster::{
     ClusterMap, Heartbeat, RegisterWorker, TierUsage, WorkerCounters, WorkerInfo, WorkerReport,
 };
@@ -33,6 +33,7 @@ struct Inner {
 /// The members.
 pub(crate) struct Members {
     cluster_id: ClusterId,
+    incarnation: Incarnation,
     ticket_key: [u8; 32],
     timeout: Duration,
     inner: Mutex<Inner>,
@@ -40,9 +41,10 @@ pub(crate) struct Members {
 
 impl Members {
     /// No workers yet; epochs of the master's `boot`-th start.
-    pub(crate) fn new(cluster_id: ClusterId, ticket_key: [u8; 32], timeout: Duration, boot: u64) -> Self {
+    pub(crate) fn new(own: (ClusterId, Incarnation), ticket_key: [u8; 32], timeout: Duration, boot: u64) -> Self {
+        let (cluster_id, incarnation) = own;
         let inner = Inner { epoch: boot << 32, arrivals: 0, workers: BTreeMap::new() };
-        Self { cluster_id, ticket_key, timeout, inner: Mutex::new(inner) }
+        Self { cluster_id, incarnation, ticket_key, timeout, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -55,6 +57,7 @@ impl Members {
         ClusterMap {
             epoch: inner.epoch,
             cluster_id: self.cluster_id.0,
+            incarnation: self.incarnation.0,
             ticket_key: self.ticket_key,
             workers: inner.workers.values().filter(|member| member.live).map(|member| member.info.clone()).collect(),
         }
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn epochs_follow_membership() {
-        let members = Members::new(ClusterId(9), [0; 32], Duration::from_millis(30), 4);
+        let members = Members::new((ClusterId(9), Incarnation(1)), [0; 32], Duration::from_millis(30), 4);
         let first = members.register(register(1, 7500)).unwrap();
         assert_eq!((first.epoch, first.workers.len()), ((4 << 32) + 1, 1));
         assert_eq!(members.register(register(1, 7500)).unwrap().epoch, first.epoch);

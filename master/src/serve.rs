@@ -242,6 +242,7 @@ fn assemble(
         ("fuse.mountpoint", settings.fuse.mountpoint.clone()),
     ];
     own_directories.extend(settings.worker.ssd.iter().map(|tier| ("worker.ssd", tier.path.clone())));
+    own_directories.extend(settings.worker.hdd.iter().map(|tier| ("worker.hdd", tier.path.clone())));
     let mounts = Arc::new(Mounts::new(
         Arc::clone(&cores),
         Arc::clone(journal),
@@ -253,7 +254,8 @@ fn assemble(
     ));
     let ticket_key = own.ticket_key.clone();
     let public = ticket_key.verifying_key().to_bytes();
-    let members = Arc::new(Members::new(own.cluster_id, public, settings.master.worker_timeout, boot));
+    let members =
+        Arc::new(Members::new((own.cluster_id, own.incarnation), public, settings.master.worker_timeout, boot));
     let tree = Arc::new(Tree {
         cores: Arc::clone(&cores),
         journal: Arc::clone(journal),

@@ -134,6 +134,8 @@ ops! {
     ReturnLeases = 0x0431,
     /// Renews them.
     RenewLeases = 0x0432,
+    /// What a core knows of a file's cache, and why pages of it left.
+    Explain = 0x0440,
     /// Starts a job.
     SubmitJob = 0x0501,
     /// Lists jobs.

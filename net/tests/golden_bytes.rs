@@ -85,7 +85,13 @@ fn worker_info() -> WorkerInfo {
 }
 
 fn cluster_map() -> ClusterMap {
-    ClusterMap { epoch: 5, cluster_id: 1 << 100 | 2, ticket_key: [0x5a; 32], workers: vec![worker_info()] }
+    ClusterMap {
+        epoch: 5,
+        cluster_id: 1 << 100 | 2,
+        incarnation: 1,
+        ticket_key: [0x5a; 32],
+        workers: vec![worker_info()],
+    }
 }
 
 fn tier_usage() -> TierUsage {
@@ -104,6 +110,7 @@ fn counters() -> WorkerCounters {
     WorkerCounters {
         mem_hit_bytes: 1,
         ssd_hit_bytes: 2,
+        hdd_hit_bytes: 9,
         miss_bytes: 3,
         store_read_bytes: 4,
         evicted_pages: 5,
@@ -215,7 +222,26 @@ fn bodies() -> Vec<Body> {
     let item = ReadItem { file_id: 8, version: 9, offset: 4096, length: 100, ticket: vec![7; 5] };
     let result = ReadResult { status: 0, length: 100, source: SOURCE_SSD, message: String::new() };
     let refused = ReadResult { status: 19, length: 0, source: 0, message: "ticket: expired 5 ms ago".into() };
-    let cached = CachedBytes { mem_bytes: 1, ssd_bytes: 2, any_bytes: 3 };
+    let explain = ExplainReply {
+        places: vec![ExplainPlace {
+            tier: "HDD".into(),
+            directory: "/disk0".into(),
+            pages: 3,
+            bytes: 1 << 20,
+            pinned_pages: 1,
+            read_bytes: 4096,
+        }],
+        queued_pages: 1,
+        moving_pages: 2,
+        policy: "lru".into(),
+        pin_bytes: 5,
+        pin_ms: 6,
+        pin_short: true,
+        dead: false,
+        other_versions: vec![8],
+        gone: vec![ExplainGone { version: 9, tier: "SSD".into(), cause: "room".into(), pages: 7, age_ms: 10 }],
+    };
+    let cached = CachedBytes { mem_bytes: 1, ssd_bytes: 2, hdd_bytes: 4, any_bytes: 3 };
     let ticket = Ticket {
         file_id: 8,
         version: 9,
@@ -266,6 +292,7 @@ fn bodies() -> Vec<Body> {
         both(GetMountStore { mount_id: 3 }, store),
         both(Report::default(), report),
         both(LiveVersions { file_ids: vec![8] }, LiveVersionsReply { versions: vec![0] }),
+        both(Explain { file_id: 8, version: 9 }, explain),
         both(
             Read { items: vec![item], want_checksums: true, waited_ms: 700 },
             ReadReply { results: vec![result, refused], checksums: vec![0xdead_beef] },
@@ -384,7 +411,7 @@ fn damaged_bodies_never_panic() {
         decode_as!(Hello HelloReply Prove Empty Lookup Attr GetAttr GetAttrReply ReadDir ReadDirReply OpenRead
             OpenReadReply Resolve Mount MountInfo Unmount ListMounts ListMountsReply HoldMounts Recheck GetClusterMap
             ClusterMap RegisterWorker Heartbeat HeartbeatReply GetMountStore MountStore Report ReportReply
-            LiveVersions LiveVersionsReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
+            LiveVersions LiveVersionsReply Explain ExplainReply Read ReadReply Load LoadReply Evict EvictReply CacheStatus
             CacheStatusReply LogLevel LogLevelReply CachedBlocks CachedBlocksReply Refresh RefreshReply
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
             ListPins ListPinsReply GetFeedPosition GetFeedPositionReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob

@@ -7,8 +7,8 @@ use forebay_base::stall::CoreWatch;
 use forebay_engine::{DirectoryUsage, EngineCounters};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where a read found its bytes: in the order of `SOURCE_MEM`, `SOURCE_SSD`, `SOURCE_STORE`, by `source_index`.
-pub(crate) const SOURCES: [&str; 3] = ["mem", "ssd", "store"];
+/// Where a read found its bytes: in the order of the wire's `SOURCE_` numbers, by `source_index`.
+pub(crate) const SOURCES: [&str; 4] = ["mem", "ssd", "hdd", "store"];
 /// What a worker answers.
 pub(crate) static OPS: [&str; 10] =
     ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "Pin", "other"];
@@ -23,7 +23,8 @@ pub(crate) const UPLOAD_FAILED: usize = 1;
 pub(crate) const UPLOAD_GIVEN_UP: usize = 2;
 pub(crate) const MEM: usize = 0;
 pub(crate) const SSD: usize = 1;
-pub(crate) const STORE: usize = 2;
+pub(crate) const HDD: usize = 2;
+pub(crate) const STORE: usize = 3;
 
 metrics_table! {
     /// What a shard has done.
@@ -66,10 +67,12 @@ metrics_table! {
         TIER_TROUBLE: Gauge["tier", "directory"] = "forebay_worker_tier_in_trouble",
             "1 while it is not used as it should be";
         INSERTED: Counter = "forebay_worker_inserted_pages_total", "pages put into the cache";
-        WRITTEN: Counter = "forebay_worker_written_pages_total", "pages written to SSD";
+        WRITTEN: Counter = "forebay_worker_written_pages_total", "pages written to a disk tier";
         UNWRITTEN: Counter = "forebay_worker_unwritten_pages_total",
-            "pages that were to go to SSD and did not: no room, a bad disk, or evicted first";
-        PROMOTED: Counter = "forebay_worker_promoted_pages_total", "pages copied from SSD to memory";
+            "pages that were to go to a disk and did not: no room, a bad disk, or evicted first";
+        PROMOTED: Counter = "forebay_worker_promoted_pages_total", "pages copied from a disk to memory";
+        MOVED: Counter["to"] = "forebay_worker_moved_pages_total",
+            "pages moved between the disk tiers: to hdd for want of room, to ssd because they were read again";
         EVICTED: Counter["tier"] = "forebay_worker_evicted_pages_total", "pages that left a tier for want of room";
         CORRUPT: Counter = "forebay_worker_corrupt_units_total",
             "units of 4 KiB whose checksum was wrong; they were fetched again";
@@ -85,7 +88,7 @@ metrics_table! {
         BUFFER_WAITS: Counter = "forebay_worker_buffer_waits_total", "times that a page had to wait for a buffer";
         BUFFER_BYTES: Gauge = "forebay_worker_buffer_bytes",
             "memory outside the MEM tier: being filled, written behind, held by readers";
-        WRITE_QUEUE: Gauge = "forebay_worker_write_queue_pages", "pages waiting to be written to SSD";
+        WRITE_QUEUE: Gauge = "forebay_worker_write_queue_pages", "pages waiting to be written to a disk";
         STALLS: Counter = "forebay_worker_stalls_total",
             "times that one task kept a core from all others for 50 ms or more; the log names the task";
         CORES: Gauge = "forebay_worker_cores", "cores that serve data";
@@ -102,8 +105,13 @@ pub(crate) fn expose_engine(text: &mut Exposition, engines: &[EngineCounters]) {
     text.number(&WRITTEN, sum(|engine| engine.written_pages));
     text.number(&UNWRITTEN, sum(|engine| engine.unwritten_pages));
     text.number(&PROMOTED, sum(|engine| engine.promoted_pages));
-    let evicted =
-        [(&["mem"][..], sum(|engine| engine.evicted_mem_pages)), (&["ssd"][..], sum(|engine| engine.evicted_pages))];
+    let moved = [(&["hdd"][..], sum(|engine| engine.demoted_pages)), (&["ssd"][..], sum(|engine| engine.lifted_pages))];
+    text.computed(&MOVED, moved);
+    let evicted = [
+        (&["mem"][..], sum(|engine| engine.evicted_mem_pages)),
+        (&["ssd"][..], sum(|engine| engine.evicted_pages)),
+        (&["hdd"][..], sum(|engine| engine.evicted_hdd_pages)),
+    ];
     text.computed(&EVICTED, evicted);
     text.number(&CORRUPT, sum(|engine| engine.corrupt_units));
     text.number(&SCRUBBED, sum(|engine| engine.scrubbed_bytes));

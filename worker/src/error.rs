@@ -63,6 +63,9 @@ pub enum WorkerError {
     /// The secret cannot be loaded.
     #[error("cluster.secret_file: {0}")]
     Secret(KindError),
+    /// A cache cannot be emptied.
+    #[error("--wipe-cache: {0}")]
+    Wipe(KindError),
     /// The metrics cannot be served.
     #[error("{0}")]
     Http(KindError),
@@ -97,7 +100,10 @@ impl WorkerError {
             }
             WorkerError::Held { .. } | WorkerError::Listen { .. } => ErrorKind::Busy,
             WorkerError::Cluster { .. } => ErrorKind::Denied,
-            WorkerError::Secret(error) | WorkerError::Http(error) | WorkerError::Refused(error) => error.kind,
+            WorkerError::Secret(error)
+            | WorkerError::Wipe(error)
+            | WorkerError::Http(error)
+            | WorkerError::Refused(error) => error.kind,
             WorkerError::Shard { .. } | WorkerError::Runtime { .. } => ErrorKind::Internal,
         }
     }

@@ -5,16 +5,18 @@
 
 use crate::error::WorkerError;
 use crate::leftovers::Leftovers;
-use forebay_base::settings::Settings;
 use forebay_base::{ClusterId, WorkerId};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Longest text of an identity.
+const TEXT_BYTES_MAX: u64 = 256;
+
 /// The held directory; dropping it lets another worker in.
 pub(crate) struct Home {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Drawn once.
     pub(crate) worker_id: WorkerId,
     /// 0 until a master was met.
@@ -34,7 +36,7 @@ impl Home {
             Err(TryLockError::Error(error)) => return Err(broken(error)),
         }
         let id_file = path.join("id");
-        let worker_id = match read_text(&id_file).map_err(broken)? {
+        let worker_id = match read_text(&id_file, TEXT_BYTES_MAX).map_err(broken)? {
             Some(text) => WorkerId(text.parse().ok().filter(|&id| id != 0).ok_or(WorkerError::State {
                 path: id_file,
                 got: text,
@@ -47,7 +49,7 @@ impl Home {
             }
         };
         let cluster_file = path.join("cluster");
-        let cluster_id = match read_text(&cluster_file).map_err(broken)? {
+        let cluster_id = match read_text(&cluster_file, TEXT_BYTES_MAX).map_err(broken)? {
             None => ClusterId(0),
             Some(text) => ClusterId(u128::from_str_radix(&text, 16).map_err(|_| WorkerError::State {
                 path: cluster_file,
@@ -78,15 +80,8 @@ impl Home {
     }
 }
 
-/// Makes the other directories of a worker and sees that they can be written.
-pub(crate) fn check_directories(settings: &Settings) -> Result<(), WorkerError> {
-    for (index, dir) in settings.worker.ssd.iter().enumerate() {
-        usable(&format!("worker.ssd[{index}]"), &dir.path)?;
-    }
-    usable("cluster.socket_dir", &settings.cluster.socket_dir)
-}
-
-fn usable(setting: &str, path: &Path) -> Result<(), WorkerError> {
+/// Makes a directory and sees that it can be written.
+pub(crate) fn usable(setting: &str, path: &Path) -> Result<(), WorkerError> {
     let probe = path.join(format!(".forebay-probe-{}", std::process::id()));
     fs::create_dir_all(path)
         .and_then(|()| File::create(&probe).map(drop))
@@ -94,15 +89,16 @@ fn usable(setting: &str, path: &Path) -> Result<(), WorkerError> {
         .map_err(|error| directory_error(setting, path, &error))
 }
 
-fn directory_error(setting: &str, path: &Path, error: &std::io::Error) -> WorkerError {
+pub(crate) fn directory_error(setting: &str, path: &Path, error: &std::io::Error) -> WorkerError {
     WorkerError::Directory { setting: setting.into(), path: path.into(), reason: error.to_string() }
 }
 
-fn read_text(path: &Path) -> std::io::Result<Option<String>> {
+/// A small file's text, no more than so many bytes of it.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<Option<String>> {
     match File::open(path) {
         Ok(file) => {
             let mut text = String::new();
-            file.take(256).read_to_string(&mut text)?;
+            file.take(bytes_max).read_to_string(&mut text)?;
             Ok(Some(text.trim().to_string()))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -110,7 +106,8 @@ fn read_text(path: &Path) -> std::io::Result<Option<String>> {
     }
 }
 
-fn write_text(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
+/// Puts a small file in place, durably.
+pub(crate) fn write_text(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
     let fresh = directory.join(format!("{name}.new"));
     let mut file = File::create(&fresh)?;
     writeln!(file, "{text}")?;

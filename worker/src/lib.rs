@@ -7,6 +7,7 @@
 mod allocator;
 mod control;
 mod counters;
+mod directories;
 mod error;
 mod feed;
 mod fetch;
@@ -33,6 +34,6 @@ mod uploads;
 mod within;
 
 pub use error::WorkerError;
-pub use run::run;
+pub use run::{run, wipe_cache};
 /// Every metric of a worker but those of its process and its servers.
 pub const METRICS: &[forebay_base::metrics::MetricDef] = counters::DEFS;

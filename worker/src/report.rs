@@ -1,6 +1,6 @@
 //! What a heartbeat says of the worker: tiers and counters summed over its cores. Used by the control thread.
 
-use crate::counters::{self, MEM, SSD, STORE, ShardView};
+use crate::counters::{self, HDD, MEM, SSD, STORE, ShardView};
 use forebay_base::metrics::{Exposition, process};
 use forebay_engine::Tier;
 use forebay_net::NET_METRICS;
@@ -12,10 +12,7 @@ use std::sync::Arc;
 pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
     let mut tiers: Vec<TierUsage> = Vec::new();
     for part in views.iter().flat_map(|view| view.published().usage) {
-        let (tier, directory) = match part.tier {
-            Tier::Mem => ("MEM", String::new()),
-            Tier::Ssd => ("SSD", configured(&part.path).display().to_string()),
-        };
+        let (tier, directory) = (tier_name(part.tier), configured(&part.path).display().to_string());
         let trouble = part.trouble.unwrap_or_default();
         match tiers.iter_mut().find(|sum| sum.tier == tier && sum.directory == directory) {
             Some(sum) => {
@@ -41,8 +38,17 @@ pub(crate) fn tiers(views: &[Arc<ShardView>]) -> Vec<TierUsage> {
     tiers
 }
 
+/// What a tier is called.
+pub(crate) fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Mem => "MEM",
+        Tier::Ssd => "SSD",
+        Tier::Hdd => "HDD",
+    }
+}
+
 /// The directory that is set, from the one that a core made in it.
-fn configured(path: &Path) -> &Path {
+pub(crate) fn configured(path: &Path) -> &Path {
     let own = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("shard-"));
     path.parent().filter(|_| own).unwrap_or(path)
 }
@@ -52,15 +58,17 @@ pub(crate) fn counters(views: &[Arc<ShardView>]) -> WorkerCounters {
     let mut sum = WorkerCounters { resident_bytes: process::resident_bytes(), ..WorkerCounters::default() };
     for view in views {
         let (own, published) = (&view.counters, view.published());
-        let has_ssd = published.usage.iter().any(|part| part.tier == Tier::Ssd);
+        let has_disk = published.usage.iter().any(|part| part.tier != Tier::Mem);
         sum.mem_hit_bytes += own.read_bytes.at(MEM).get();
         sum.ssd_hit_bytes += own.read_bytes.at(SSD).get();
+        sum.hdd_hit_bytes += own.read_bytes.at(HDD).get();
         sum.miss_bytes += own.read_bytes.at(STORE).get();
         sum.store_read_bytes += own.store_read_bytes.get();
         sum.misrouted_requests += own.misrouted_requests.get();
-        // What leaves memory is still held where there is an SSD tier.
+        // What leaves memory is still held where there is a disk tier.
         let engine = &published.engine;
-        sum.evicted_pages += if has_ssd { engine.evicted_pages } else { engine.evicted_mem_pages };
+        let of_disks = engine.evicted_pages + engine.evicted_hdd_pages;
+        sum.evicted_pages += if has_disk { of_disks } else { engine.evicted_mem_pages };
         sum.corrupt_units += engine.corrupt_units;
     }
     sum

@@ -6,11 +6,12 @@
 
 use crate::control::{Control, ticket_key};
 use crate::counters::ShardView;
+use crate::directories::{self, TierDirectory};
 use crate::error::WorkerError;
 use crate::feed::FeedPosition;
 use crate::forward;
 use crate::handout::Handout;
-use crate::home::{Home, check_directories};
+use crate::home::{Home, usable};
 use crate::masters::{Masters, is_transient};
 use crate::ports::{advertised, choose_ports};
 use crate::report;
@@ -20,7 +21,7 @@ use crate::stuck;
 use crate::uploads::Uploads;
 use ed25519_dalek::VerifyingKey;
 use forebay_base::settings::{Cores, Settings};
-use forebay_base::{ByteSize, ClusterId, KindError, ShardId, limits};
+use forebay_base::{ByteSize, ClusterId, Incarnation, KindError, ShardId, limits};
 use forebay_engine::{DirectoryConfig, EvictionPolicy, StoreConfig};
 use forebay_net::http::{HttpServer, HttpToken, MetricsOnly};
 use forebay_net::message::cluster::{GetClusterMap, ShardAddress, WorkerInfo};
@@ -29,7 +30,7 @@ use forebay_net::transport::descriptors::{DescriptorListener, descriptor_socket}
 use forebay_net::{Identity, Secret};
 use forebay_ufs::StoreLimits;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -48,7 +49,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub fn run(settings: Settings) -> Result<(), WorkerError> {
     crate::allocator::configure();
     let home = Home::open(&settings.worker.dir)?;
-    check_directories(&settings)?;
+    usable("cluster.socket_dir", &settings.cluster.socket_dir)?;
+    let directories = directories::choose(&settings, &home)?;
     let secret = Secret::load(settings.cluster.secret_file.as_deref()).map_err(WorkerError::Secret)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = settings.worker.cores.count(available).min(1024) as u16;
@@ -61,9 +63,26 @@ pub fn run(settings: Settings) -> Result<(), WorkerError> {
         .map_err(|error| runtime_error("the store threads", &error))?;
     let control =
         Builder::new_current_thread().enable_all().build().map_err(|error| runtime_error("control", &error))?;
-    let result = control.block_on(worker(&settings, home, secret, ports, stores.handle().clone()));
+    let result = control.block_on(worker(&settings, (home, directories), secret, ports, stores.handle().clone()));
     stores.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// Empties a directory of a disk tier, whoever's cache it is, and forgets that it was used before. The worker that uses
+/// it has to be stopped. Returns a line for people.
+pub fn wipe_cache(settings: &Settings, path: &Path) -> Result<String, WorkerError> {
+    let home = match settings.worker.dir.exists() {
+        true => Some(Home::open(&settings.worker.dir)?),
+        false => None,
+    };
+    let shards = forebay_engine::wipe_cache(path).map_err(|error| WorkerError::Wipe(error.into()))?;
+    if let Some(home) = &home {
+        directories::forget(path, home)?;
+    }
+    Ok(match shards {
+        0 => format!("{}: held no cache; it begins empty", path.display()),
+        _ => format!("{}: the cache of {shards} cores is removed; it begins empty", path.display()),
+    })
 }
 
 fn runtime_error(what: &'static str, error: &std::io::Error) -> WorkerError {
@@ -107,7 +126,7 @@ impl Hangups {
 
 async fn worker(
     settings: &Settings,
-    mut home: Home,
+    (mut home, directories): (Home, Vec<TierDirectory>),
     secret: Secret,
     ports: Vec<u16>,
     stores: Handle,
@@ -120,7 +139,7 @@ async fn worker(
         Masters::new(cluster.masters.clone(), identity, cluster.rpc_timeout)
     };
     let Some(met) = signals.unless(meet_master(&masters_as(home.cluster_id))).await else { return Ok(()) };
-    let (cluster_id, key) = met?;
+    let (cluster_id, incarnation, key) = met?;
     home.join(cluster_id)?;
     let masters = Arc::new(masters_as(cluster_id));
     let limits = StoreLimits {
@@ -146,7 +165,7 @@ async fn worker(
                 Cores::List(list) => list.get(index).copied(),
                 Cores::Auto | Cores::Count(_) => None,
             },
-            store: store_config(settings, cluster_id, ShardId(index as u16), shards)?,
+            store: store_config(settings, &directories, (cluster_id, incarnation), ShardId(index as u16), shards)?,
             listen: with_port(&settings.worker.listen, port),
             socket: socket_path(settings, port),
             identity: Identity { role: Role::Worker, cluster_id, secret: secret.clone() },
@@ -170,6 +189,7 @@ async fn worker(
         None => return cores.end(&mut events).await,
         Some(started) => started?,
     };
+    directories::remember(&directories, &home)?;
     let host = advertised(&settings.worker.listen, &cluster.masters);
     let worker = WorkerInfo {
         worker_id: home.worker_id.0,
@@ -252,11 +272,11 @@ async fn serve_metrics(settings: &Settings, control: &Control) -> Result<Option<
 }
 
 /// Learns the cluster and its ticket key, however long the master is away.
-async fn meet_master(masters: &Masters) -> Result<(ClusterId, VerifyingKey), WorkerError> {
+async fn meet_master(masters: &Masters) -> Result<(ClusterId, Incarnation, VerifyingKey), WorkerError> {
     let met = retry("reach the master", || async {
         let cluster_id = masters.cluster_id().await?;
         let map = masters.call(&GetClusterMap::default()).await?;
-        Ok((cluster_id, ticket_key(&map)?))
+        Ok((cluster_id, Incarnation(map.incarnation), ticket_key(&map)?))
     });
     met.await.map_err(WorkerError::Refused)
 }
@@ -285,7 +305,8 @@ async fn retry<T, F: Future<Output = Result<T, KindError>>>(
 /// This core's share of everything.
 fn store_config(
     settings: &Settings,
-    cluster_id: ClusterId,
+    directories: &[TierDirectory],
+    (cluster_id, incarnation): (ClusterId, Incarnation),
     shard: ShardId,
     shards: u16,
 ) -> Result<StoreConfig, WorkerError> {
@@ -293,14 +314,19 @@ fn store_config(
     let worker = &settings.worker;
     Ok(StoreConfig {
         cluster_id,
+        incarnation,
         shard,
         shards,
         page_bytes: limits::PAGE_BYTES,
         mem_capacity_bytes: share(worker.mem_capacity),
-        directories: worker
-            .ssd
+        directories: directories
             .iter()
-            .map(|dir| DirectoryConfig { path: dir.path.clone(), capacity_bytes: share(dir.capacity) })
+            .map(|directory| DirectoryConfig {
+                tier: directory.tier,
+                path: directory.path.clone(),
+                capacity_bytes: share(directory.capacity),
+                out_of_use: directory.out_of_use.clone(),
+            })
             .collect(),
         eviction: worker.eviction.parse::<EvictionPolicy>().map_err(|error| WorkerError::Setting {
             setting: "worker.eviction",

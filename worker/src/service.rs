@@ -3,6 +3,7 @@
 //! Invariants: bytes leave only under a valid ticket of their (file, version); a version that the feed called dead is
 //! `Stale`; what concerns a file of another core is answered by that one.
 
+mod explain;
 mod load;
 mod pin;
 mod read;
@@ -23,11 +24,11 @@ use ed25519_dalek::VerifyingKey;
 use forebay_base::placement::shard_of;
 use forebay_base::stall::{CoreTask, watched};
 use forebay_base::{ErrorKind, FileId, KindError, ShardId, Version, limits, log, unix_now_ms};
-use forebay_engine::{PageSlice, Store};
+use forebay_engine::{CachedPages, PageSlice, Store};
 use forebay_net::message::cluster::{LogLevel, LogLevelReply};
 use forebay_net::message::data::{
-    BlockBytes, CacheStatus, CacheStatusReply, CachedBlocks, CachedBlocksReply, CachedBytes, Evict, EvictReply, Load,
-    Pin, Read, Verify,
+    BlockBytes, CacheStatus, CacheStatusReply, CachedBlocks, CachedBlocksReply, CachedBytes, Evict, EvictReply,
+    Explain, Load, Pin, Read, Verify,
 };
 use forebay_net::message::handshake::Role;
 use forebay_net::message::write::{AbortUpload, BeginUpload, FinishUpload, UploadPiece};
@@ -59,6 +60,8 @@ pub(crate) struct Service {
     pub(crate) shards: u16,
     pub(crate) page_bytes: u32,
     pub(crate) engine: Rc<Store>,
+    /// `worker.eviction`.
+    pub(crate) policy: String,
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) gate: Arc<StoreGate>,
     pub(crate) uploads: Arc<Uploads>,
@@ -124,6 +127,7 @@ impl Service {
             Op::UploadPiece => self.upload_piece(session, decode::<UploadPiece>(body)?).await,
             Op::FinishUpload => self.finish_upload(session, peer, decode::<FinishUpload>(body)?).await,
             Op::AbortUpload => Ok(self.abort_upload(session, &decode::<AbortUpload>(body)?)),
+            Op::Explain => self.explain(&decode::<Explain>(body)?),
             Op::LogLevel => log_level(peer, decode::<LogLevel>(body)?),
             other => {
                 let message = format!("operation {other:?}: a worker does not answer this");
@@ -181,6 +185,11 @@ fn log_level(peer: &Peer, request: LogLevel) -> Result<ShardReply, KindError> {
         tracing::info!(target: log::AUDIT, op = "LogLevel", role = ?peer.role, peer = peer.address, subject = request.filter, outcome = "done");
     }
     Ok(ShardReply::of(&LogLevelReply { filter: log::level() }))
+}
+
+fn cached_bytes(held: CachedPages) -> CachedBytes {
+    let CachedPages { mem_bytes, ssd_bytes, hdd_bytes, any_bytes } = held;
+    CachedBytes { mem_bytes, ssd_bytes, hdd_bytes, any_bytes }
 }
 
 fn check_batch(items: usize) -> Result<(), KindError> {
@@ -257,7 +266,7 @@ impl Service {
         }
         check_batch(request.file_ids.len())?;
         let files = request.file_ids.len();
-        let freed_bytes = self.engine.evict_files(request.file_ids.into_iter().map(|file| (FileId(file), None))).await;
+        let freed_bytes = self.engine.free_files(request.file_ids.into_iter().map(FileId)).await;
         self.view.counters.evict_bytes.add(freed_bytes);
         tracing::info!(target: log::AUDIT, op = "Evict", role = ?peer.role, peer = peer.address, files, freed_bytes, outcome = "done");
         Ok(ShardReply::of(&EvictReply { freed_bytes }))
@@ -267,7 +276,7 @@ impl Service {
         check_batch(request.files.len())?;
         let status = |&(file, version): &(u64, u64)| {
             let held = self.engine.cached(FileId(file), Version(version));
-            CachedBytes { mem_bytes: held.mem_bytes, ssd_bytes: held.ssd_bytes, any_bytes: held.any_bytes }
+            cached_bytes(held)
         };
         Ok(ShardReply::of(&CacheStatusReply { files: request.files.iter().map(status).collect() }))
     }
@@ -276,10 +285,7 @@ impl Service {
         let content = (FileId(request.file_id), Version(request.version));
         let held = self.engine.cached_groups(content, limits::BLOCK_BYTES, request.first_block);
         let end = held.len() <= limits::BATCH_MAX;
-        let block = |(block, held): (u32, forebay_engine::CachedPages)| BlockBytes {
-            block,
-            cached: CachedBytes { mem_bytes: held.mem_bytes, ssd_bytes: held.ssd_bytes, any_bytes: held.any_bytes },
-        };
+        let block = |(block, held): (u32, CachedPages)| BlockBytes { block, cached: cached_bytes(held) };
         let blocks = held.into_iter().take(limits::BATCH_MAX).map(block).collect();
         ShardReply::of(&CachedBlocksReply { blocks, end })
     }

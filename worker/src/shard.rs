@@ -122,6 +122,7 @@ async fn serve(
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<(), String> {
     let page_bytes = config.store.page_bytes;
+    let policy = config.store.eviction.to_string();
     let buffer_bytes = config.store.buffer_memory_bytes;
     let (engine, recovery) = Store::open(config.store).await.map_err(|error| error.to_string())?;
     let live = Rc::new(RefCell::new(LiveVersions::default()));
@@ -132,6 +133,7 @@ async fn serve(
         shards: config.shards,
         page_bytes,
         engine: engine.clone(),
+        policy,
         fetcher,
         gate: config.gate,
         uploads: config.uploads,

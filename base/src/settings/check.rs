@@ -69,6 +69,8 @@ pub struct WorkerSettings {
     pub mem_capacity: ByteSize,
     /// SSD tier directories.
     pub ssd: Vec<TierDir>,
+    /// HDD tier directories.
+    pub hdd: Vec<TierDir>,
     /// In-flight pages, all shards.
     pub buffer_memory: ByteSize,
     /// `lru` or `lfu`.
@@ -83,6 +85,19 @@ pub struct WorkerSettings {
     pub weight: u32,
     /// Heartbeat interval.
     pub heartbeat: Duration,
+}
+
+/// Most directories of the disk tiers together.
+const TIER_DIRS_MAX: usize = 255;
+
+impl WorkerSettings {
+    /// The directories of the disk tiers, the fastest first, by the name of their setting.
+    pub fn tier_dirs(&self) -> impl Iterator<Item = (String, &TierDir)> {
+        fn named<'a>(setting: &'a str, dirs: &'a [TierDir]) -> impl Iterator<Item = (String, &'a TierDir)> {
+            dirs.iter().enumerate().map(move |(index, dir)| (format!("{setting}[{index}]"), dir))
+        }
+        named("worker.ssd", &self.ssd).chain(named("worker.hdd", &self.hdd))
+    }
 }
 
 /// `[store]`
@@ -161,6 +176,11 @@ impl Reader<'_> {
         }
     }
 
+    fn tier_dirs(&self, name: &str) -> Vec<TierDir> {
+        let items = self.list(name);
+        items.iter().filter_map(|item| tier_dir(item)).map(|(path, capacity)| TierDir { path, capacity }).collect()
+    }
+
     fn int(&self, name: &str) -> u64 {
         match self.0[name].0 {
             Value::Int(number) => number,
@@ -220,12 +240,8 @@ pub(crate) fn typed(values: &BTreeMap<&'static str, (Value, Origin)>, problems: 
             dir: read.path("worker.dir"),
             cores: read.cores("worker.cores"),
             mem_capacity: read.size("worker.mem_capacity"),
-            ssd: read
-                .list("worker.ssd")
-                .iter()
-                .filter_map(|item| tier_dir(item))
-                .map(|(path, capacity)| TierDir { path, capacity })
-                .collect(),
+            ssd: read.tier_dirs("worker.ssd"),
+            hdd: read.tier_dirs("worker.hdd"),
             buffer_memory: read.size("worker.buffer_memory"),
             eviction: read.text("worker.eviction"),
             read_ahead: read.size("worker.read_ahead"),
@@ -267,7 +283,8 @@ fn check_required(values: &BTreeMap<&'static str, (Value, Origin)>, problems: &m
             _ => false,
         };
         let may_be_empty =
-            ["cluster.secret_file", "cluster.http_token_file", "master.audit_file", "worker.ssd"].contains(&key.name);
+            ["cluster.secret_file", "cluster.http_token_file", "master.audit_file", "worker.ssd", "worker.hdd"]
+                .contains(&key.name);
         if empty && !may_be_empty {
             problems.push(format!("{}: got nothing, want {}", key.name, key.kind.want()));
         }
@@ -280,11 +297,15 @@ fn check_directories(settings: &Settings, problems: &mut Vec<String>) {
         ("worker.dir".into(), &settings.worker.dir),
         ("fuse.mountpoint".into(), &settings.fuse.mountpoint),
     ];
-    for (index, dir) in settings.worker.ssd.iter().enumerate() {
-        dirs.push((format!("worker.ssd[{index}]"), &dir.path));
+    for (name, dir) in settings.worker.tier_dirs() {
         if dir.capacity.0 < 64 << 20 {
-            problems.push(format!("worker.ssd[{index}]: got a capacity of {}, want at least 64MiB", dir.capacity));
+            problems.push(format!("{name}: got a capacity of {}, want at least 64MiB", dir.capacity));
         }
+        dirs.push((name, &dir.path));
+    }
+    let tier_dirs = settings.worker.ssd.len() + settings.worker.hdd.len();
+    if tier_dirs > TIER_DIRS_MAX {
+        problems.push(format!("worker.ssd and worker.hdd: got {tier_dirs} directories, want at most {TIER_DIRS_MAX}"));
     }
     for (index, (name, path)) in dirs.iter().enumerate() {
         for (other, taken) in &dirs[..index] {

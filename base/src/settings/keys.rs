@@ -67,6 +67,12 @@ pub static KEYS: &[Key] = &[
         "directories of the SSD tier with their capacities; may be empty",
     ),
     key(
+        "worker.hdd",
+        Kind::TierDirs,
+        "",
+        "directories of the HDD tier, below SSD: what has no room on SSD goes there, what is read again comes back; may be empty",
+    ),
+    key(
         "worker.buffer_memory",
         Kind::Size(16 * MIB, TIB),
         "64MiB",

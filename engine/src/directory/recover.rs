@@ -20,6 +20,7 @@ use std::rc::Rc;
 const READ_BYTES: usize = 1 << 20;
 
 /// What was found, beside what the tables say.
+#[derive(Default)]
 pub(crate) struct Recovered {
     pub(crate) dropped: u64,
 }
@@ -37,15 +38,15 @@ impl Directory {
         if config.shard.0 == 0 {
             Self::remove_surplus(&plain, &directory.path, config);
         }
-        let lock = Self::take(&plain, &path, config)?;
+        let taken = Self::take(&plain, &path, config)?;
         let sample = path.join(SUPERBLOCK);
         let disk = GlommioDisk::open_directory(&sample, config.depth()).await.map_err(|source| EngineError::Io {
             path: sample,
             verb: "read",
             source,
         })?;
-        let capacity = directory.capacity_bytes;
-        let opened = Directory::new(number, path, Rc::new(disk), config.page_bytes, capacity, Some(lock));
+        let opened = Directory::new(number, path, Rc::new(disk), config.page_bytes, directory, Some(taken.lock));
+        opened.resharded.set(taken.resharded);
         Ok(opened.recover().await)
     }
 

@@ -10,12 +10,20 @@ use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 pub(crate) const SUPERBLOCK: &str = "superblock";
 
-fn io_error(path: &Path, verb: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+pub(super) fn io_error(path: &Path, verb: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     let path = path.to_owned();
     move |source| EngineError::Io { path, verb, source }
+}
+
+/// A directory that is ours to use.
+pub(crate) struct Taken {
+    pub(crate) lock: Box<dyn Any>,
+    /// It was made for another number of shards: what does not belong to this shard any more is to go, then the
+    /// superblock is to be written.
+    pub(crate) resharded: bool,
 }
 
 impl Directory {
@@ -24,21 +32,26 @@ impl Directory {
         base.join(format!("shard-{shard}"))
     }
 
-    /// Locks the directory and makes sure that its superblock is ours. A directory for another number of shards or
-    /// another page size is emptied: it is only cache.
-    pub(crate) fn take(disk: &dyn Disk, path: &Path, config: &StoreConfig) -> Result<Box<dyn Any>, EngineError> {
-        disk.create_dir(path).map_err(io_error(path, "make the directory"))?;
-        let lock = disk.lock(&path.join(LOCK)).map_err(io_error(path, "lock the directory"))?;
-        let Some(lock) = lock else { return Err(EngineError::Locked { path: path.to_owned() }) };
-        let place = path.join(SUPERBLOCK);
-        let found = disk.read_whole(&place).map_err(io_error(&place, "read"))?;
-        let ours = Superblock {
+    fn superblock(config: &StoreConfig) -> Superblock {
+        Superblock {
             format: FORMAT,
             page_bytes: config.page_bytes,
             cluster_id: config.cluster_id,
             shard: config.shard,
             shards: config.shards,
-        };
+            incarnation: config.incarnation,
+        }
+    }
+
+    /// Locks the directory and makes sure that its superblock is ours. A directory for another page size is emptied: it
+    /// is only cache.
+    pub(crate) fn take(disk: &dyn Disk, path: &Path, config: &StoreConfig) -> Result<Taken, EngineError> {
+        disk.create_dir(path).map_err(io_error(path, "make the directory"))?;
+        let lock = disk.lock(&path.join(LOCK)).map_err(io_error(path, "lock the directory"))?;
+        let Some(lock) = lock else { return Err(EngineError::Locked { path: path.to_owned() }) };
+        let place = path.join(SUPERBLOCK);
+        let found = disk.read_whole(&place).map_err(io_error(&place, "read"))?;
+        let ours = Self::superblock(config);
         match found {
             None => {
                 let files = disk.list(path).map_err(io_error(path, "list"))?;
@@ -61,21 +74,46 @@ impl Directory {
                     let (path, found, want) = (path.to_owned(), found.cluster_id, ours.cluster_id);
                     return Err(EngineError::ForeignCluster { path, found, want });
                 }
-                if found == ours {
-                    return Ok(lock);
+                if found.incarnation > ours.incarnation {
+                    let (path, found, want) = (path.to_owned(), found.incarnation, ours.incarnation);
+                    return Err(EngineError::LaterIncarnation { path, found, want });
                 }
-                tracing::warn!(
-                    directory = %path.display(),
-                    "emptied: made for shard {} of {} with pages of {} bytes, now shard {} of {} with pages of {} bytes",
-                    found.shard, found.shards, found.page_bytes, ours.shard, ours.shards, ours.page_bytes,
-                );
-                // The superblock stays until the rest is gone, so that an interrupted wipe is continued.
-                let kept = [LOCK, SUPERBLOCK];
-                disk.wipe(path, &kept).map_err(io_error(path, "empty the directory"))?;
+                if found == ours {
+                    return Ok(Taken { lock, resharded: false });
+                }
+                if found.page_bytes == ours.page_bytes && found.shard == ours.shard {
+                    if found.shards != ours.shards {
+                        tracing::warn!(
+                            directory = %path.display(),
+                            "made for {} shards, there are {} now: what belongs to others is dropped",
+                            found.shards, ours.shards,
+                        );
+                        return Ok(Taken { lock, resharded: true });
+                    }
+                } else {
+                    tracing::warn!(
+                        directory = %path.display(),
+                        "emptied: made for shard {} with pages of {} bytes, now shard {} with pages of {} bytes",
+                        found.shard, found.page_bytes, ours.shard, ours.page_bytes,
+                    );
+                    // The superblock stays until the rest is gone, so that an interrupted wipe is continued.
+                    let kept = [LOCK, SUPERBLOCK];
+                    disk.wipe(path, &kept).map_err(io_error(path, "empty the directory"))?;
+                }
             }
         }
         disk.write_whole(&place, &ours.encode()).map_err(io_error(&place, "write"))?;
-        Ok(lock)
+        Ok(Taken { lock, resharded: false })
+    }
+
+    /// Nothing of other shards is in it any more.
+    pub(crate) fn confirm(&self, config: &StoreConfig) {
+        let place = self.path.join(SUPERBLOCK);
+        match self.disk.write_whole(&place, &Self::superblock(config).encode()) {
+            Ok(()) => self.resharded.set(false),
+            // The next start finds the old one, and looks through the directory again.
+            Err(error) => self.set_trouble(format!("cannot write its superblock: {error}")),
+        }
     }
 
     /// Removes directories of shards that this worker no longer has, if they are ours and nobody uses them.

@@ -1,7 +1,7 @@
 //! The superblock: whose directory this is. Pure.
 
 use super::{FORMAT, SECTOR_BYTES, decode, encode};
-use forebay_base::{ClusterId, ShardId};
+use forebay_base::{ClusterId, Incarnation, ShardId};
 use rkyv::{Archive, Serialize};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FBSUPER1");
@@ -14,7 +14,8 @@ struct Raw {
     cluster_id: [u8; 16],
     shard: u16,
     shards: u16,
-    reserved: u32,
+    incarnation: u16,
+    reserved: u16,
 }
 
 const _: () = assert!(size_of::<ArchivedRaw>() == 40 && align_of::<ArchivedRaw>() == 8);
@@ -27,6 +28,7 @@ pub(crate) struct Superblock {
     pub(crate) cluster_id: ClusterId,
     pub(crate) shard: ShardId,
     pub(crate) shards: u16,
+    pub(crate) incarnation: Incarnation,
 }
 
 impl Superblock {
@@ -39,6 +41,7 @@ impl Superblock {
             cluster_id: self.cluster_id.0.to_le_bytes(),
             shard: self.shard.0,
             shards: self.shards,
+            incarnation: self.incarnation.0,
             reserved: 0,
         };
         encode(&raw, &mut sector);
@@ -57,6 +60,7 @@ impl Superblock {
             cluster_id: ClusterId(u128::from_le_bytes(raw.cluster_id)),
             shard: ShardId(raw.shard.to_native()),
             shards: raw.shards.to_native(),
+            incarnation: Incarnation(raw.incarnation.to_native()),
         })
     }
 
@@ -78,6 +82,7 @@ mod tests {
             cluster_id: ClusterId(0x1234_5678_9abc),
             shard: ShardId(1),
             shards: 2,
+            incarnation: Incarnation(3),
         };
         let bytes = superblock.encode();
         assert_eq!(bytes[..12], *b"FBSUPER1\x01\0\0\0");

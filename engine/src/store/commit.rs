@@ -8,6 +8,7 @@
 //! 5. the index learns that they are there.
 
 use super::Store;
+use crate::Tier;
 use crate::directory::{Chore, Departure, Directory, FileName, Freed, Job, Place, Tables};
 use crate::disk::{AlignedBuffer, breathe, spawn};
 use crate::format::{SECTOR_BYTES, row_bytes, row_to_bytes};
@@ -76,6 +77,7 @@ impl Store {
             self.give_up(directory, &format!("given up after a failed write: {error}"));
         }
         directory.finished(finished, departed);
+        self.moves.notify();
     }
 
     /// The next jobs that are still wanted. `finished` counts all that left the queue.
@@ -128,7 +130,10 @@ impl Store {
             let Some(departure) = tiers.leave_disk(directory.number) else { break };
             expected = expected.saturating_sub(tables.space_of(&departure.name, departure.record));
             departures.push(departure);
-            self.count(|counters| counters.evicted_pages += 1);
+            self.count(|counters| match directory.tier {
+                Tier::Hdd => counters.evicted_hdd_pages += 1,
+                _ => counters.evicted_pages += 1,
+            });
         }
     }
 

@@ -7,6 +7,7 @@ use super::Store;
 use crate::directory::{Directory, Location, Tables};
 use crate::disk::ReadBytes;
 use crate::format::{row_bytes, row_from_bytes};
+use crate::gone::Cause;
 use crate::key::FileKey;
 use crate::memory::{DiskRow, PageSlice};
 use forebay_base::{PageIndex, UNIT_BYTES, unit_checksums};
@@ -104,7 +105,7 @@ impl Store {
         }
         let start = (u64::from(range.start) - first) as usize;
         let known = known.map(|row| DiskRow { row, first: first as usize, page_length: page_length as usize });
-        Ok(self.pool.disk_slice(bytes, known, start, range.len()))
+        Ok(self.pool.disk_slice(bytes, known, start..start + range.len(), directory.tier))
     }
 
     #[expect(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]
@@ -180,12 +181,12 @@ impl Store {
             directory = %directory.path.display(),
             "page {page} of file {} version {} {what}: dropped", key.file_id, key.version
         );
-        self.drop_page(key, page);
+        self.tiers.borrow_mut().drop_page(&key.page(page), Cause::Corrupt);
     }
 
     pub(super) fn read_failed(&self, key: &FileKey, page: PageIndex, directory: &Directory, error: &io::Error) {
         self.count(|counters| counters.disk_errors += 1);
-        self.drop_page(key, page);
+        self.tiers.borrow_mut().drop_page(&key.page(page), Cause::Unreadable);
         if directory.read_failed(error) {
             self.give_up(directory, &format!("given up after too many failed reads, last: {error}"));
         }

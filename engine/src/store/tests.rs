@@ -1,15 +1,17 @@
 //! The store against a model and against a failing disk. Whatever happens, a read gives the right bytes or a miss.
 
 mod admission;
+mod explained;
 mod faults;
 mod found;
 mod model;
+mod moves;
 mod simulation;
 
 use super::*;
 use crate::disk::faulty::{FaultyDisk, Seed};
-use crate::{DirectoryConfig, EvictionPolicy};
-use forebay_base::{ClusterId, FingerprintHash, ShardId};
+use crate::{CachedPages, DirectoryConfig, EvictionPolicy};
+use forebay_base::{ClusterId, FingerprintHash, Incarnation, ShardId};
 use glommio::LocalExecutorBuilder;
 use std::future::Future;
 
@@ -23,6 +25,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn config(mem: u64, ssd: &[u64], eviction: EvictionPolicy) -> StoreConfig {
     StoreConfig {
         cluster_id: ClusterId(7),
+        incarnation: Incarnation(1),
         shard: ShardId(0),
         shards: 1,
         page_bytes: PAGE,
@@ -30,7 +33,7 @@ fn config(mem: u64, ssd: &[u64], eviction: EvictionPolicy) -> StoreConfig {
         directories: ssd
             .iter()
             .enumerate()
-            .map(|(number, &capacity_bytes)| DirectoryConfig { path: format!("{BASE}{number}").into(), capacity_bytes })
+            .map(|(number, &capacity_bytes)| DirectoryConfig::new(Tier::Ssd, format!("{BASE}{number}"), capacity_bytes))
             .collect(),
         eviction,
         buffer_memory_bytes: 16 * u64::from(PAGE),
@@ -39,16 +42,37 @@ fn config(mem: u64, ssd: &[u64], eviction: EvictionPolicy) -> StoreConfig {
     }
 }
 
+/// The same with an HDD tier below.
+fn with_hdd(mut config: StoreConfig, hdd: &[u64]) -> StoreConfig {
+    for &capacity_bytes in hdd {
+        let path = format!("{BASE}{}", config.directories.len());
+        config.directories.push(DirectoryConfig::new(Tier::Hdd, path, capacity_bytes));
+    }
+    config
+}
+
+/// Waits until the mover has nothing to do, or can do nothing.
+async fn moves_done(store: &Store) {
+    for _ in 0..2000 {
+        store.flush().await;
+        if store.tiers.borrow().is_settled() {
+            return;
+        }
+        glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("the mover does not end: {:?}", store.usage());
+}
+
 async fn open(config: &StoreConfig, disks: &[FaultyDisk]) -> (Rc<Store>, Recovery) {
     let mut opened = Vec::new();
     for (number, (disk, directory)) in disks.iter().zip(&config.directories).enumerate() {
         disk.unlock();
         let path = Directory::shard_path(&directory.path, 0);
-        let lock = Directory::take(disk, &path, config).unwrap();
+        let taken = Directory::take(disk, &path, config).unwrap();
         let disk = Rc::new(disk.clone());
-        let directory =
-            Directory::new(number as u8, path, disk, PAGE, directory.capacity_bytes, Some(lock)).recover().await;
-        opened.push(directory);
+        let directory = Directory::new(number as u8, path, disk, PAGE, directory, Some(taken.lock));
+        directory.resharded.set(taken.resharded);
+        opened.push(directory.recover().await);
     }
     Store::start(config.clone(), opened, Instant::now()).await
 }

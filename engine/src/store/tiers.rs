@@ -2,32 +2,37 @@
 //! that every step is atomic on its core.
 //!
 //! Invariants: `mem_used_bytes` is the sum of the memory of pages that are `in_mem`; a page is in a tier's evictor
-//! exactly if it may leave that tier now (it is there, and no pin or lease holds it); a page that waits to be written keeps its
-//! memory. Pins hold pages on SSD, or in MEM where there is no SSD tier, up to a share of each directory.
+//! exactly if it may leave that tier now (it is there, no pin or lease holds it, and it is not on its way elsewhere); a page
+//! that waits to be written keeps its memory. Pins hold pages on disk, or in MEM where there is no disk tier, up to a share of
+//! each directory. A page is in one directory, but while it moves to another tier.
 
 mod held;
 mod lent;
+mod moves;
+mod places;
+
+pub(super) use moves::Moving;
 
 use super::Rows;
 use super::read::Sighting;
-use crate::StoreConfig;
 use crate::directory::{Departure, Directory, Job};
 use crate::evict::{Evictor, NO_NODE, Node, evictor, hash_of};
+use crate::gone::{Cause, Notes};
 use crate::index::{Index, OnDisk, Page};
 use crate::key::{FileKey, PageKey};
 use crate::lent::Lent;
 use crate::memory::PageMemory;
 use crate::pins::Pins;
+use crate::{StoreConfig, Tier};
 use forebay_base::{FileId, PageIndex, UNIT_BYTES, Version};
+use hashbrown::HashMap;
+use moves::Move;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// A page is hot when this many times its own size was read from the disk.
 const HOT_READS: u32 = 2;
-/// A full directory refuses pages only if MEM has room for this many, so that a page that is on no disk stays until it is
-/// read to its end.
-const REFUSAL_PAGES_MIN: u64 = 64;
-
 pub(super) struct Tiers {
     pub(super) index: Index,
     pub(super) mem_capacity_bytes: u64,
@@ -41,6 +46,15 @@ pub(super) struct Tiers {
     held_bytes: Vec<u64>,
     directories: Vec<Rc<Directory>>,
     rows: Rc<RefCell<Rows>>,
+    /// There are SSD and HDD; without both nothing ever moves.
+    pub(super) has_both: bool,
+    /// Pages on their way from one disk tier to the other: few.
+    moving: HashMap<PageKey, Move>,
+    /// Hot pages on HDD.
+    lifts: VecDeque<PageKey>,
+    pub(super) notes: Notes,
+    pub(super) demoted_pages: u64,
+    pub(super) lifted_pages: u64,
 }
 
 /// What the index knows of a page that is asked for.
@@ -69,6 +83,12 @@ impl Tiers {
             pins: Pins::default(),
             lent: Lent::default(),
             held_bytes: vec![0; directories.len().max(1)],
+            has_both: Self::has_both_tiers(&directories),
+            moving: HashMap::new(),
+            lifts: VecDeque::new(),
+            notes: Notes::default(),
+            demoted_pages: 0,
+            lifted_pages: 0,
             directories,
             rows,
         }
@@ -82,10 +102,10 @@ impl Tiers {
         if !in_memory {
             self.mem_evictor.missed(hash_of(&name));
         }
-        if disk == OnDisk::No
-            && let Some(number) = self.directory_for(key)
-        {
-            self.disk_evictors[usize::from(number)].missed(hash_of(&name));
+        for tier in self.tiers_above(disk) {
+            if let Some(number) = self.place_in(key, *tier) {
+                self.disk_evictors[usize::from(number)].missed(hash_of(&name));
+            }
         }
         if seen.is_none() {
             return Found::Nowhere;
@@ -105,7 +125,11 @@ impl Tiers {
         let units = |bytes: u32| bytes.div_ceil(UNIT_BYTES as u32);
         held.heat = held.heat.saturating_add(u16::try_from(units(range_bytes)).unwrap_or(u16::MAX));
         let is_hot = u32::from(held.heat) >= HOT_READS * units(page_length);
-        Found::OnDisk(Sighting { directory, record, generation: held.generation, is_hot })
+        let generation = held.generation;
+        if is_hot && self.directories[usize::from(directory)].tier == Tier::Hdd {
+            self.note_hot(key.page(page));
+        }
+        Found::OnDisk(Sighting { directory, record, generation, is_hot })
     }
 
     /// Whether a page on a disk is still the one that was seen.
@@ -120,7 +144,7 @@ impl Tiers {
     /// would leave a full directory for it stays in memory only, unless it `is_wanted` or pinned.
     pub(super) fn admit(&mut self, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>, is_wanted: bool) -> u64 {
         if self.index.file(key.content()).is_some_and(|file| file.key != *key) {
-            self.drop_content(key.content());
+            self.drop_content(key.content(), Cause::Dead);
         }
         let name = key.page(page);
         match self.index.get(&name) {
@@ -135,9 +159,8 @@ impl Tiers {
         }
         let is_wanted = is_wanted || self.pins.contains(key.content());
         self.index.add(key, page).is_wanted = is_wanted;
-        if let Some(number) = self.directory_for(key)
-            && (is_wanted || self.is_worth_writing(number, &name, &memory))
-        {
+        let place = if is_wanted { self.directory_for(key) } else { self.place_worth_writing(key, &name, &memory) };
+        if let Some(number) = place {
             self.queue_for(number, key, page, memory.clone());
         }
         let evicted = self.put_in_memory(&name, memory);
@@ -145,16 +168,9 @@ impl Tiers {
         evicted
     }
 
-    /// Whether a page is worth what would leave the directory for it.
-    fn is_worth_writing(&mut self, number: u8, name: &PageKey, memory: &PageMemory) -> bool {
-        self.mem_capacity_bytes < REFUSAL_PAGES_MIN * u64::from(self.page_bytes)
-            || self.directories[usize::from(number)].has_room(memory.allocated_bytes())
-            || self.disk_evictors[usize::from(number)].admits(hash_of(name))
-    }
-
     fn queue_for(&mut self, number: u8, key: &FileKey, page: PageIndex, memory: Rc<PageMemory>) {
         if let Some(file) = self.index.file_mut(key.content()) {
-            file.directory = Some(number);
+            file.set_home(self.directories[usize::from(number)].tier_index(), number);
         }
         let Some(held) = self.index.get_mut(&key.page(page)) else { return };
         held.disk = OnDisk::Queued { directory: number };
@@ -185,33 +201,6 @@ impl Tiers {
             _ => return 0,
         }
         self.put_in_memory(&name, memory)
-    }
-
-    /// The directory for a file's next page: where its other pages are, else, if it is pinned, where pins have most room,
-    /// else the emptiest; when all are full, by hash in proportion to their capacities.
-    fn directory_for(&self, key: &FileKey) -> Option<u8> {
-        let file = self.index.file(key.content());
-        let usable = |number: &u8| !self.directories[usize::from(*number)].bad.get();
-        if let Some(number) = file.and_then(|file| file.directory).filter(usable) {
-            return Some(number);
-        }
-        let healthy: Vec<&Rc<Directory>> = self.directories.iter().filter(|directory| !directory.bad.get()).collect();
-        if self.pins.contains(key.content()) {
-            return healthy.iter().map(|directory| directory.number).max_by_key(|number| self.pin_room_bytes(*number));
-        }
-        let emptiest = healthy.iter().max_by_key(|directory| directory.free_bytes())?;
-        if healthy.len() == 1 || emptiest.free_bytes() >= 16 * u64::from(self.page_bytes) {
-            return Some(emptiest.number);
-        }
-        let total: u64 = healthy.iter().map(|directory| directory.configured_bytes).sum();
-        let mut at = key.file_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) % total.max(1);
-        for directory in healthy {
-            if at < directory.configured_bytes {
-                return Some(directory.number);
-            }
-            at -= directory.configured_bytes;
-        }
-        None
     }
 
     /// Makes room in MEM and charges the page to it. Without room (all held by pins, or larger than the tier) the page
@@ -257,6 +246,9 @@ impl Tiers {
     /// Ends a page's stay in MEM.
     fn leave_memory(&mut self, name: &PageKey) {
         self.uncharge(name);
+        if self.index.get(name).is_some_and(|page| page.disk == OnDisk::No) {
+            self.notes.add(name, Tier::Mem, Cause::Room);
+        }
         if let Some(page) = self.index.get_mut(name)
             && !matches!(page.disk, OnDisk::Queued { .. })
         {
@@ -272,13 +264,19 @@ impl Tiers {
     }
 
     /// Drops a page from every tier. Returns its bytes, each tier counted.
-    pub(super) fn drop_page(&mut self, name: &PageKey) -> u64 {
+    pub(super) fn drop_page(&mut self, name: &PageKey, cause: Cause) -> u64 {
+        let in_mem = self.index.get(name).is_some_and(|page| page.in_mem);
         let mut freed = self.uncharge(name);
+        self.moving.remove(name);
         let length = self.index.file(name.content()).map_or(0, |file| file.key.page_length(name.page, self.page_bytes));
         if let Some(departure) = self.forget_on_disk(name) {
             freed += u64::from(length);
             let OnDisk::Present { directory, .. } = departure.0 else { return freed };
-            self.directories[usize::from(directory)].depart(departure.1);
+            let directory = &self.directories[usize::from(directory)];
+            self.notes.add(name, directory.tier, cause);
+            directory.depart(departure.1);
+        } else if in_mem {
+            self.notes.add(name, Tier::Mem, cause);
         }
         self.index.remove(name);
         freed
@@ -297,13 +295,14 @@ impl Tiers {
         Some((was, Departure { name: *name, record }))
     }
 
-    pub(super) fn drop_content(&mut self, content: (FileId, Version)) -> u64 {
-        self.index.pages_of(content).iter().map(|name| self.drop_page(name)).sum()
+    pub(super) fn drop_content(&mut self, content: (FileId, Version), cause: Cause) -> u64 {
+        self.index.pages_of(content).iter().map(|name| self.drop_page(name, cause)).sum()
     }
 
     /// Whether a job's page is still to be written.
     pub(super) fn is_queued(&self, job: &Job) -> bool {
-        self.queued(job).is_some()
+        let moved = self.moving.get(&job.key.page(job.page));
+        self.queued(job).is_some() || moved.is_some_and(|moved| self.is_moving_to(moved.to, job))
     }
 
     fn queued(&self, job: &Job) -> Option<&Page> {
@@ -313,10 +312,14 @@ impl Tiers {
 
     /// A job came to nothing: the page lives on in memory only, if it is there.
     pub(super) fn not_written(&mut self, directory: u8, job: &Job) {
+        if self.is_moving_to(directory, job) {
+            return self.end_move(&job.key.page(job.page));
+        }
         if self.queued(job).is_none_or(|held| held.disk != (OnDisk::Queued { directory })) {
             return;
         }
         let name = job.key.page(job.page);
+        self.notes.add(&name, self.directories[usize::from(directory)].tier, Cause::NotWritten);
         if let Some(page) = self.index.get_mut(&name) {
             page.disk = OnDisk::No;
             if !page.in_mem {
@@ -328,6 +331,9 @@ impl Tiers {
 
     /// A job's page is durable. `false` if nobody wants it any more.
     pub(super) fn written(&mut self, directory: u8, job: &Job, record: u32) -> bool {
+        if self.is_moving_to(directory, job) {
+            return self.arrived(directory, job, record);
+        }
         if self.queued(job).is_none_or(|held| held.disk != (OnDisk::Queued { directory })) {
             return false;
         }
@@ -359,7 +365,7 @@ impl Tiers {
         }
         self.index.add(key, page);
         if let Some(file) = self.index.file_mut(key.content()) {
-            file.directory = Some(directory);
+            file.set_home(self.directories[usize::from(directory)].tier_index(), directory);
         }
         self.set_present(&name, directory, record);
         true
@@ -370,19 +376,23 @@ impl Tiers {
         let victim = self.disk_evictors[usize::from(directory)].victim()?;
         let victim = self.index.name(victim);
         let (_, departure) = self.forget_on_disk(&victim)?;
+        self.notes.add(&victim, self.directories[usize::from(directory)].tier, Cause::Room);
         self.forget_if_nowhere(&victim);
         Some(departure)
     }
 
     /// Nothing of a directory is served any more.
     pub(super) fn forget_directory(&mut self, number: u8) {
+        self.end_moves_of(number);
         let there: Vec<PageKey> = self
             .index
             .all_pages()
             .filter(|(_, page)| matches!(page.disk, OnDisk::Present { directory, .. } | OnDisk::Queued { directory } if directory == number))
             .map(|(name, _)| name)
             .collect();
+        let tier = self.directories[usize::from(number)].tier;
         for name in there {
+            self.notes.add(&name, tier, Cause::DirectoryLost);
             self.forget_on_disk(&name);
             if let Some(page) = self.index.get_mut(&name) {
                 page.disk = OnDisk::No;

@@ -1,7 +1,9 @@
 //! `admin report`: what the master knows of everything, for people or as JSON.
 
+mod explain;
 mod log_level;
 
+pub(crate) use explain::explain;
 pub(crate) use log_level::log_level;
 
 use crate::arguments::{self, ReportPart};
@@ -88,6 +90,7 @@ fn show(output: &mut Output, report: &ReportReply, wants: impl Fn(ReportPart) ->
                 "WORKER",
                 "MEM HITS",
                 "SSD HITS",
+                "HDD HITS",
                 "MISSES",
                 "SERVED",
                 "FROM STORES",
@@ -96,7 +99,7 @@ fn show(output: &mut Output, report: &ReportReply, wants: impl Fn(ReportPart) ->
                 "MISROUTED",
                 "RESIDENT",
             ],
-            &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
             &report.workers.iter().map(counter_row).collect::<Vec<_>>(),
         )?;
     }
@@ -142,6 +145,7 @@ fn counter_row(worker: &WorkerReport) -> Vec<String> {
         format!("{:016x}", worker.worker.worker_id),
         percent(counters.mem_hit_bytes, served),
         percent(counters.ssd_hit_bytes, served),
+        percent(counters.hdd_hit_bytes, served),
         percent(counters.miss_bytes, served),
         ByteSize(served).to_string(),
         ByteSize(counters.store_read_bytes).to_string(),
@@ -153,7 +157,8 @@ fn counter_row(worker: &WorkerReport) -> Vec<String> {
 }
 
 fn served_bytes(counters: &WorkerCounters) -> u64 {
-    counters.mem_hit_bytes.saturating_add(counters.ssd_hit_bytes).saturating_add(counters.miss_bytes)
+    let cached = [counters.mem_hit_bytes, counters.ssd_hit_bytes, counters.hdd_hit_bytes];
+    cached.iter().fold(counters.miss_bytes, |sum, bytes| sum.saturating_add(*bytes))
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -222,6 +227,7 @@ fn worker_json(worker: &WorkerReport) -> Value {
         "counters": {
             "mem_hit_bytes": counters.mem_hit_bytes,
             "ssd_hit_bytes": counters.ssd_hit_bytes,
+            "hdd_hit_bytes": counters.hdd_hit_bytes,
             "miss_bytes": counters.miss_bytes,
             "store_read_bytes": counters.store_read_bytes,
             "evicted_pages": counters.evicted_pages,
@@ -233,6 +239,7 @@ fn worker_json(worker: &WorkerReport) -> Value {
         "hit_rate": {
             "mem": rate(counters.mem_hit_bytes, served),
             "ssd": rate(counters.ssd_hit_bytes, served),
+            "hdd": rate(counters.hdd_hit_bytes, served),
             "miss": rate(counters.miss_bytes, served),
         },
     })

@@ -70,6 +70,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: AdminVerb,
     },
+    /// Works on configuration files
+    #[command(after_help = EXIT_CODES)]
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// Writes a completion script for a shell
     #[command(after_help = "Example:\n  forebay completion bash > /etc/bash_completion.d/forebay")]
     Completion {
@@ -133,6 +139,16 @@ pub(crate) enum AdminVerb {
     /// Capacity, use, hit rates and troubles of workers and mounts
     #[command(after_help = "Example:\n  forebay admin report capacity --json")]
     Report(Report),
+    /// Says of files what is cached of them where, how warm it is, what pins it, and why pages of them left the cache
+    #[command(after_help = "Example:\n  forebay admin explain /data/train/part-0001")]
+    Explain {
+        /// One JSON object a file
+        #[arg(long)]
+        json: bool,
+        /// Files; wildcards are expanded in the namespace
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
     /// What holds below a path instead of what its mount says
     PathPolicy {
         #[command(subcommand)]
@@ -157,6 +173,28 @@ pub(crate) enum AdminVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigVerb {
+    /// Turns an alluxio-site.properties into a configuration, with the mount commands and what could not be taken over
+    #[command(
+        after_help = "Example:\n  forebay config import -o /etc/forebay/forebay.toml /opt/alluxio/conf/alluxio-site.properties"
+    )]
+    Import(ImportConfig),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportConfig {
+    /// The configuration goes here instead of to standard output; a file that exists is not replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Keys of the store go here, mode 0600, for `forebay fs mount --option-file` [default: the output with .options behind]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) option_file: Option<PathBuf>,
+    /// The properties file
+    #[arg(value_name = "alluxio-site.properties")]
+    pub(crate) file: PathBuf,
 }
 
 /// A part of the report.

@@ -15,7 +15,7 @@ mod load;
 mod local_tree;
 mod location;
 pub(crate) mod mounts;
-mod paths;
+pub(crate) mod paths;
 mod pin;
 mod pinned;
 mod progress;

@@ -10,6 +10,7 @@ mod connection;
 mod doctor;
 mod failure;
 mod fs;
+mod import;
 mod job;
 mod local;
 mod manual;
@@ -18,7 +19,7 @@ mod policy;
 mod role;
 mod settings_source;
 
-use arguments::{AdminVerb, Cli, Command};
+use arguments::{AdminVerb, Cli, Command, ConfigVerb};
 use clap::Parser;
 use clap::error::ErrorKind as ClapError;
 use failure::Failure;
@@ -55,10 +56,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Job { verb } => connection::run(&source, |client| job::run(client, verb)),
         Command::Admin { verb: AdminVerb::Doctor(arguments) } => doctor::doctor(&arguments, &source),
         Command::Admin { verb: AdminVerb::Collect(arguments) } => collect::collect(&arguments, &source),
+        Command::Config { verb: ConfigVerb::Import(arguments) } => import::import(&arguments),
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { dir } => manual::man(dir.as_deref()),
         Command::Admin { verb: AdminVerb::Report(report) } => {
             connection::run(&source, |client| async move { admin::report(&client, report).await })
+        }
+        Command::Admin { verb: AdminVerb::Explain { json, paths } } => {
+            connection::run(&source, |client| async move { admin::explain(&client, &paths, json).await })
         }
         Command::Admin { verb: AdminVerb::PathPolicy { verb } } => {
             connection::run(&source, |client| async move { policy::run(&client, verb).await })

@@ -17,7 +17,7 @@ use forebay_base::metrics::PerCore;
 use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits};
 use forebay_net::Message;
 use forebay_net::message::cluster::{ClusterMap, GetClusterMap, WorkerInfo};
-use forebay_net::message::data::{BlockBytes, CachedBytes, VerifyReply};
+use forebay_net::message::data::{BlockBytes, CachedBytes, ExplainReply, VerifyReply};
 use forebay_net::message::namespace::{
     Attr, GetAttr, GetFeedPosition, Lookup, OpenRead, ReadDir, ReadDirReply, Resolve,
 };
@@ -277,6 +277,11 @@ impl Client {
         version: Version,
     ) -> Result<Vec<(WorkerId, Vec<BlockBytes>)>, KindError> {
         sweep::cached_blocks(&self.inner, file, version).await
+    }
+
+    /// What each worker that answers knows of one file's cache.
+    pub async fn explain(&self, file: FileId, version: Version) -> Result<Vec<(WorkerId, ExplainReply)>, KindError> {
+        sweep::explain(&self.inner, file, version).await
     }
 
     /// Workers for a block, the owner first, with the core that serves the file there and its `host:port`.

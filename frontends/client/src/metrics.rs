@@ -1,13 +1,13 @@
 //! What a client counts. An instance for each core; whoever holds a `Client` may show them.
 
-use forebay_net::message::data::{SOURCE_MEM, SOURCE_SSD};
+use forebay_net::message::data::{SOURCE_HDD, SOURCE_MEM, SOURCE_SSD};
 
 /// Where workers found what was read; file is a worker's local file, read without asking the worker.
-const SOURCES: [&str; 4] = ["mem", "ssd", "store", "file"];
+const SOURCES: [&str; 5] = ["mem", "ssd", "hdd", "store", "file"];
 /// What workers of this host answered when they were asked for a whole file.
 const LEASE_ANSWERS: [&str; 5] = ["granted", "not whole", "not yet", "no room", "failed"];
 /// The place of local files in `SOURCES`.
-pub(crate) const FILE: usize = 3;
+pub(crate) const FILE: usize = 4;
 
 forebay_base::metrics_table! {
     /// What one core of a client counts.
@@ -43,6 +43,7 @@ pub(crate) fn source_index(source: u8) -> usize {
     match source {
         SOURCE_MEM => 0,
         SOURCE_SSD => 1,
-        _ => 2,
+        SOURCE_HDD => 2,
+        _ => 3,
     }
 }

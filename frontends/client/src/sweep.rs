@@ -7,7 +7,9 @@ use crate::retry::{Backoff, Verdict, verdict};
 use forebay_base::{BlockIndex, ErrorKind, FileId, KindError, ShardId, Version, WorkerId, limits, placement};
 use forebay_net::Message;
 use forebay_net::message::cluster::WorkerInfo;
-use forebay_net::message::data::{BlockBytes, CacheStatus, CachedBlocks, CachedBytes, Evict, Verify, VerifyReply};
+use forebay_net::message::data::{
+    BlockBytes, CacheStatus, CachedBlocks, CachedBytes, Evict, Explain, ExplainReply, Verify, VerifyReply,
+};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -166,9 +168,7 @@ async fn ask_worker(
                 Err(Called { error, .. }) => return Err(error),
             };
             for ((_, index), held) in batch.iter().zip(reply.files) {
-                sums[*index].mem_bytes += held.mem_bytes;
-                sums[*index].ssd_bytes += held.ssd_bytes;
-                sums[*index].any_bytes += held.any_bytes;
+                sums[*index] += held;
             }
         }
     }
@@ -217,6 +217,25 @@ pub(crate) async fn cached_blocks(
             }
         }
         all.push((WorkerId(worker.worker_id), blocks));
+    }
+    Ok(all)
+}
+
+/// What each worker that answers knows of one file.
+pub(crate) async fn explain(
+    inner: &Arc<Inner>,
+    file: FileId,
+    version: Version,
+) -> Result<Vec<(WorkerId, ExplainReply)>, KindError> {
+    let placed = inner.map.get();
+    let mut all = Vec::new();
+    for worker in placed.map.workers.iter().filter(|worker| !worker.shards.is_empty()) {
+        let request = Explain { file_id: file.0, version: version.0 };
+        match call_shard(inner, worker, shard_at(worker, file), &request, inner.config.rpc_timeout).await {
+            Ok(reply) => all.push((WorkerId(worker.worker_id), reply)),
+            Err(Called { answered: false, .. }) => {}
+            Err(Called { error, .. }) => return Err(error),
+        }
     }
     Ok(all)
 }

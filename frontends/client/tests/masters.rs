@@ -66,7 +66,8 @@ impl Service for Fake {
         Ok(match op {
             Op::GetClusterMap => {
                 forebay_net::decode::<GetClusterMap>(&body)?;
-                ClusterMap { epoch: 1, cluster_id: 7, ticket_key: [0; 32], workers: Vec::new() }.to_bytes()
+                ClusterMap { epoch: 1, cluster_id: 7, incarnation: 1, ticket_key: [0; 32], workers: Vec::new() }
+                    .to_bytes()
             }
             Op::Lookup => match &forebay_net::decode::<Lookup>(&body)?.name[..] {
                 b"there" => attr(5, 1).to_bytes(),

@@ -63,7 +63,7 @@ impl Service for Master {
         Ok(match op {
             Op::GetClusterMap => {
                 let workers = self.workers.iter().enumerate().map(worker).collect();
-                ClusterMap { epoch: 1, cluster_id: 7, ticket_key: [0; 32], workers }.to_bytes()
+                ClusterMap { epoch: 1, cluster_id: 7, incarnation: 1, ticket_key: [0; 32], workers }.to_bytes()
             }
             Op::GrantWrite => {
                 self.grants.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,8 @@ impl Console {
             }
             add(&mut counters, &worker.counters);
         }
+        let mut tiers: Vec<_> = tiers.into_iter().collect();
+        tiers.sort_by_key(|(tier, _)| ["MEM", "SSD", "HDD"].iter().position(|name| name == tier));
         let tiers: Vec<Value> = tiers
             .iter()
             .map(|(tier, (capacity, used))| json!({ "tier": tier, "capacity_bytes": capacity, "used_bytes": used }))
@@ -44,10 +46,11 @@ impl Console {
     }
 
     pub(super) fn throughput(&self) -> Value {
-        let point = |Point { at_ms, sums: [mem, ssd, miss, store] }: &Point| json!([at_ms, mem, ssd, miss, store]);
+        let point =
+            |Point { at_ms, sums: [mem, ssd, hdd, miss, store] }: &Point| json!([at_ms, mem, ssd, hdd, miss, store]);
         json!({
             "step_ms": STEP.as_millis() as u64,
-            "columns": ["at_ms", "mem_hit_bytes", "ssd_hit_bytes", "miss_bytes", "store_read_bytes"],
+            "columns": ["at_ms", "mem_hit_bytes", "ssd_hit_bytes", "hdd_hit_bytes", "miss_bytes", "store_read_bytes"],
             "points": self.history.points().iter().map(point).collect::<Vec<_>>(),
         })
     }
@@ -74,6 +77,7 @@ fn add(sum: &mut WorkerCounters, one: &WorkerCounters) {
     let pairs = [
         (&mut sum.mem_hit_bytes, one.mem_hit_bytes),
         (&mut sum.ssd_hit_bytes, one.ssd_hit_bytes),
+        (&mut sum.hdd_hit_bytes, one.hdd_hit_bytes),
         (&mut sum.miss_bytes, one.miss_bytes),
         (&mut sum.store_read_bytes, one.store_read_bytes),
         (&mut sum.evicted_pages, one.evicted_pages),
@@ -90,6 +94,7 @@ fn counters_json(counters: &WorkerCounters) -> Value {
     json!({
         "mem_hit_bytes": counters.mem_hit_bytes,
         "ssd_hit_bytes": counters.ssd_hit_bytes,
+        "hdd_hit_bytes": counters.hdd_hit_bytes,
         "miss_bytes": counters.miss_bytes,
         "store_read_bytes": counters.store_read_bytes,
         "evicted_pages": counters.evicted_pages,
@@ -101,10 +106,10 @@ fn counters_json(counters: &WorkerCounters) -> Value {
 
 /// Shares of the bytes served; null before the first one.
 fn hit_rate(counters: &WorkerCounters) -> Value {
-    let served = [counters.mem_hit_bytes, counters.ssd_hit_bytes, counters.miss_bytes];
+    let served = [counters.mem_hit_bytes, counters.ssd_hit_bytes, counters.hdd_hit_bytes, counters.miss_bytes];
     let sum: f64 = served.iter().map(|bytes| *bytes as f64).sum();
-    let [mem, ssd, miss] = served.map(|bytes| (sum > 0.0).then(|| bytes as f64 / sum));
-    json!({ "mem": mem, "ssd": ssd, "miss": miss })
+    let [mem, ssd, hdd, miss] = served.map(|bytes| (sum > 0.0).then(|| bytes as f64 / sum));
+    json!({ "mem": mem, "ssd": ssd, "hdd": hdd, "miss": miss })
 }
 
 /// What is wrong, worst first; `page` is where to look.

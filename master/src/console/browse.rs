@@ -94,10 +94,7 @@ impl Console {
             match reply {
                 Ok(reply) => {
                     for (index, one) in batch.into_iter().zip(reply.files) {
-                        let sum = &mut held.files[index];
-                        sum.mem_bytes = sum.mem_bytes.saturating_add(one.mem_bytes);
-                        sum.ssd_bytes = sum.ssd_bytes.saturating_add(one.ssd_bytes);
-                        sum.any_bytes = sum.any_bytes.saturating_add(one.any_bytes);
+                        held.files[index] += one;
                     }
                 }
                 Err(failed) => {
@@ -126,8 +123,9 @@ fn by_core(worker: &WorkerInfo, files: &[(u64, u64)]) -> BTreeMap<ShardId, Vec<u
 
 fn entry_json(name: &str, attr: &Attr, held: &CachedBytes) -> Value {
     let is_directory = attr.kind == KIND_DIRECTORY;
-    let cached = (!is_directory)
-        .then(|| json!({ "mem_bytes": held.mem_bytes, "ssd_bytes": held.ssd_bytes, "any_bytes": held.any_bytes }));
+    let (mem, ssd, hdd, any) = (held.mem_bytes, held.ssd_bytes, held.hdd_bytes, held.any_bytes);
+    let cached =
+        (!is_directory).then(|| json!({ "mem_bytes": mem, "ssd_bytes": ssd, "hdd_bytes": hdd, "any_bytes": any }));
     json!({
         "name": name,
         "kind": if is_directory { "directory" } else { "file" },

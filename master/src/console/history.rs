@@ -12,8 +12,8 @@ pub(crate) const STEP: Duration = Duration::from_secs(2);
 /// Ten minutes.
 const POINTS_MAX: usize = 300;
 
-/// Bytes from memory, from SSD, fetched for a reader, and read from stores.
-type Sums = [u64; 4];
+/// Bytes from memory, from SSD, from HDD, fetched for a reader, and read from stores.
+type Sums = [u64; 5];
 
 /// The sums at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,9 @@ struct Inner {
 pub(crate) struct History(Mutex<Inner>);
 
 fn sums_of(counters: &WorkerCounters) -> Sums {
-    [counters.mem_hit_bytes, counters.ssd_hit_bytes, counters.miss_bytes, counters.store_read_bytes]
+    let (disks, stores) =
+        ([counters.ssd_hit_bytes, counters.hdd_hit_bytes], [counters.miss_bytes, counters.store_read_bytes]);
+    [counters.mem_hit_bytes, disks[0], disks[1], stores[0], stores[1]]
 }
 
 impl History {

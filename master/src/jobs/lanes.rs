@@ -197,7 +197,13 @@ mod tests {
     fn map(epoch: u64, ids: &[u64]) -> ClusterMap {
         let shard = ShardAddress { tcp: "h:1".into(), unix: String::new() };
         let worker = |id: &u64| WorkerInfo { worker_id: *id, weight: 100, host_id: 1, shards: vec![shard.clone(); 2] };
-        ClusterMap { epoch, cluster_id: 1, ticket_key: [0; 32], workers: ids.iter().map(worker).collect() }
+        ClusterMap {
+            epoch,
+            cluster_id: 1,
+            incarnation: 1,
+            ticket_key: [0; 32],
+            workers: ids.iter().map(worker).collect(),
+        }
     }
 
     fn step(id: u64, copy: u16, length: u64) -> Step {

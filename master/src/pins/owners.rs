@@ -77,6 +77,7 @@ mod tests {
         Owners::new(ClusterMap {
             epoch: 1,
             cluster_id: 1,
+            incarnation: 1,
             ticket_key: [0; 32],
             workers: ids.iter().map(worker).collect(),
         })

@@ -33,6 +33,8 @@ pub struct ClusterMap {
     pub epoch: u64,
     /// The cluster.
     pub cluster_id: u128,
+    /// How often its state was restored.
+    pub incarnation: u16,
     /// Ed25519 key that signs tickets.
     pub ticket_key: [u8; 32],
     /// In order of id.
@@ -83,6 +85,8 @@ pub struct WorkerCounters {
     pub mem_hit_bytes: u64,
     /// Bytes served from SSD.
     pub ssd_hit_bytes: u64,
+    /// Bytes served from HDD.
+    pub hdd_hit_bytes: u64,
     /// Bytes served that had to be fetched.
     pub miss_bytes: u64,
     /// Bytes read from stores.

@@ -33,8 +33,10 @@ pub struct Read {
 pub const SOURCE_MEM: u8 = 1;
 /// `ReadResult::source`: from SSD.
 pub const SOURCE_SSD: u8 = 2;
+/// `ReadResult::source`: HDD.
+pub const SOURCE_HDD: u8 = 3;
 /// `ReadResult::source`: at least one page was fetched from the store.
-pub const SOURCE_STORE: u8 = 3;
+pub const SOURCE_STORE: u8 = 4;
 
 /// What became of one item.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -126,15 +128,26 @@ pub struct CacheStatus {
     pub files: Vec<(u64, u64)>,
 }
 
-/// Bytes of one file held by tier; a page in both counts in both.
+/// Bytes of one file held by tier; a page in memory and on a disk counts in both.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CachedBytes {
     /// In memory.
     pub mem_bytes: u64,
     /// On SSD.
     pub ssd_bytes: u64,
-    /// In either.
+    /// On HDD.
+    pub hdd_bytes: u64,
+    /// In any.
     pub any_bytes: u64,
+}
+
+impl std::ops::AddAssign for CachedBytes {
+    fn add_assign(&mut self, more: CachedBytes) {
+        self.mem_bytes = self.mem_bytes.saturating_add(more.mem_bytes);
+        self.ssd_bytes = self.ssd_bytes.saturating_add(more.ssd_bytes);
+        self.hdd_bytes = self.hdd_bytes.saturating_add(more.hdd_bytes);
+        self.any_bytes = self.any_bytes.saturating_add(more.any_bytes);
+    }
 }
 
 /// Answers `CacheStatus`, in the order asked.
@@ -244,3 +257,70 @@ pub struct PinReply {
     pub results: Vec<PinResult>,
 }
 message!(Pin => PinReply);
+
+/// What this shard knows of a file, and why pages of it left.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Explain {
+    /// `FileId`.
+    pub file_id: u64,
+    /// The `Version` whose pages are looked at.
+    pub version: u64,
+}
+
+/// Pages of the content in one place.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ExplainPlace {
+    /// MEM, SSD or HDD.
+    pub tier: String,
+    /// Path, or empty for memory.
+    pub directory: String,
+    /// How many.
+    pub pages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pages that pins keep from leaving it.
+    pub pinned_pages: u64,
+    /// Bytes read from there since the pages came or were last copied to memory.
+    pub read_bytes: u64,
+}
+
+/// Pages that left a tier, or were refused by it.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ExplainGone {
+    /// Of which `Version`.
+    pub version: u64,
+    /// MEM, SSD or HDD.
+    pub tier: String,
+    /// Why, in a word: room, dead, freed, corrupt, unreadable, directory-lost, not-written, not-admitted, pin-refused.
+    pub cause: String,
+    /// How many.
+    pub pages: u64,
+    /// How long ago the last of them did.
+    pub age_ms: u64,
+}
+
+/// Answers `Explain`.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ExplainReply {
+    /// Where pages are, the fastest first.
+    pub places: Vec<ExplainPlace>,
+    /// Pages that wait to be written to a disk.
+    pub queued_pages: u64,
+    /// Pages on their way to another tier.
+    pub moving_pages: u64,
+    /// `worker.eviction`.
+    pub policy: String,
+    /// What its pin reserves, 0 without one.
+    pub pin_bytes: u64,
+    /// What its pin has left unless it is renewed.
+    pub pin_ms: u64,
+    /// Pages of it found no room among what is pinned.
+    pub pin_short: bool,
+    /// The version is dead for this worker.
+    pub dead: bool,
+    /// Other `Version`s of the file of which pages are held.
+    pub other_versions: Vec<u64>,
+    /// What left or was refused of late, the latest first.
+    pub gone: Vec<ExplainGone>,
+}
+message!(Explain => ExplainReply);

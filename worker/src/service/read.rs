@@ -3,14 +3,16 @@
 //! Invariant: what a reply pins is bounded: a small piece of a large page is copied out, all else is borrowed.
 
 use super::{Patience, Service, Session, check_batch};
-use crate::counters::{MEM, SSD, STORE};
+use crate::counters::{HDD, MEM, SSD, STORE};
 use crate::fetch::PageFlight;
 use crate::plan;
 use crate::tickets::Grant;
 use forebay_base::{ErrorKind, FileId, KindError, PageIndex, ShardId, UNIT_BYTES, Version, crc32c_append, limits};
 use forebay_engine::{PageSlice, Tier, UnitSums};
 use forebay_net::Peer;
-use forebay_net::message::data::{Read, ReadItem, ReadReply, ReadResult, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE};
+use forebay_net::message::data::{
+    Read, ReadItem, ReadReply, ReadResult, SOURCE_HDD, SOURCE_MEM, SOURCE_SSD, SOURCE_STORE,
+};
 use forebay_net::transport::glommio::{PayloadPart, ShardReply};
 use futures::future::join_all;
 use std::ops::Range;
@@ -40,6 +42,7 @@ fn source_index(source: u8) -> usize {
     match source {
         SOURCE_MEM => MEM,
         SOURCE_SSD => SSD,
+        SOURCE_HDD => HDD,
         _ => STORE,
     }
 }
@@ -190,6 +193,7 @@ impl Service {
             let source = match slice.tier() {
                 Tier::Mem => SOURCE_MEM,
                 Tier::Ssd => SOURCE_SSD,
+                Tier::Hdd => SOURCE_HDD,
             };
             self.view.counters.read_bytes.at(source_index(source)).add(u64::from(length));
             if slice.len() != length as usize {

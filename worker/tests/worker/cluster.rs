@@ -40,6 +40,7 @@ impl Master {
         ClusterMap {
             epoch: 1,
             cluster_id: CLUSTER.0,
+            incarnation: 1,
             ticket_key: self.key.verifying_key().to_bytes(),
             workers: self.registered.lock().unwrap().iter().cloned().collect(),
         }

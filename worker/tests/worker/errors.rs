@@ -30,9 +30,29 @@ async fn each_is_one_line_that_names_the_setting() {
     let text = refusal(&cluster, &[format!("worker.dir={}", file.display())]).await;
     assert!(text.contains("worker.dir"), "{text}");
 
+    let text = refusal(&cluster, &[format!("worker.hdd={}=64MiB", file.display())]).await;
+    assert!(text.contains("worker.hdd[0]") && text.contains("file"), "{text}");
+
     cluster.start().await;
     let text = refusal(&cluster, &[]).await;
     assert!(text.contains("held by another running worker"), "{text}");
+    cluster.end_worker().await;
+
+    // Another cluster's cache: refused, until the operator has it emptied.
+    let cache = cluster.dir.path().join("cache");
+    let superblock = cache.join("shard-0/superblock");
+    let mut bytes = std::fs::read(&superblock).unwrap();
+    bytes[16] ^= 1;
+    let crc = forebay_base::crc32c(&bytes[..4092]);
+    bytes[4092..].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&superblock, bytes).unwrap();
+    let text = refusal(&cluster, &[]).await;
+    assert!(text.contains("holds the cache of cluster") && text.contains("--wipe-cache"), "{text}");
+    let wiped = cluster.command(&cluster.settings).arg("--wipe-cache").arg(&cache).output().unwrap();
+    assert!(wiped.status.success() && String::from_utf8_lossy(&wiped.stdout).contains("begins empty"), "{wiped:?}");
+    let relative = cluster.command(&cluster.settings).args(["--wipe-cache", "cache"]).output().unwrap();
+    assert_eq!(relative.status.code(), Some(2), "{relative:?}");
+    cluster.start().await;
     cluster.end_worker().await;
 
     let foreign = cluster.dir.path().join("worker/cluster");

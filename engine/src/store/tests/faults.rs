@@ -204,7 +204,7 @@ fn a_page_that_is_read_again_and_again_moves_to_memory() {
         assert_eq!(tiers, [Tier::Ssd, Tier::Ssd, Tier::Mem]);
         let cached = store.cached(key.file_id, key.version);
         let page = u64::from(PAGE);
-        assert_eq!(cached, CachedPages { mem_bytes: page, ssd_bytes: page, any_bytes: page });
+        assert_eq!(cached, CachedPages { mem_bytes: page, ssd_bytes: page, any_bytes: page, ..CachedPages::default() });
         assert!(store.read(&key, PageIndex(3), 0, 4098).await.is_none(), "behind the end");
         store.close().await;
     });

@@ -16,6 +16,8 @@ enum Step {
     Unpin(u64, u64),
     Expire,
     Flush,
+    /// The mover gets its turn.
+    Rest,
     Reopen,
     Crash,
 }
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (file, 1..3u64).prop_map(|(f, v)| Step::Unpin(f, v)),
         1 => Just(Step::Expire),
         3 => Just(Step::Flush),
+        6 => Just(Step::Rest),
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
     ]
@@ -76,8 +79,10 @@ async fn follow(config: StoreConfig, steps: Vec<Step>, seed: u64) {
             Step::Expire => store.expire_pins(Instant::now() + Duration::from_secs(61)),
             Step::Unpin(file, version) => store.unpin(FileId(file), Version(version)),
             Step::Flush => store.flush().await,
+            Step::Rest => glommio::timer::sleep(Duration::from_millis(1)).await,
             Step::Reopen => {
                 store.close().await;
+                // Tiers are only where things are: a directory may change its tier.
                 let (next, recovery) = open(&config, &disks).await;
                 assert_eq!(recovery.dropped_pages, 0);
                 store = next;
@@ -89,14 +94,14 @@ async fn follow(config: StoreConfig, steps: Vec<Step>, seed: u64) {
         }
         assert_within_capacity(&store, &disks);
     }
-    store.flush().await;
+    moves_done(&store).await;
     assert_accounted(&store, &disks);
     assert_eq!(store.counters().disk_errors, 0);
     store.close().await;
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn right_bytes_or_a_miss(
@@ -107,9 +112,11 @@ proptest! {
         ],
         mem in prop_oneof![Just(0u64), Just(3), Just(8), Just(70)],
         ssd in prop_oneof![Just(vec![]), Just(vec![24u64]), Just(vec![80]), Just(vec![20, 40])],
+        hdd in prop_oneof![2 => Just(vec![]), 2 => Just(vec![60u64]), 1 => Just(vec![30, 24])],
     ) {
-        let ssd: Vec<u64> = ssd.iter().map(|pages| pages * u64::from(PAGE)).collect();
-        run(follow(config(mem * u64::from(PAGE), &ssd, eviction), steps, u64::from(seed)));
+        let [ssd, hdd] = [ssd, hdd].map(|tier| tier.iter().map(|pages| pages * u64::from(PAGE)).collect::<Vec<u64>>());
+        let config = with_hdd(config(mem * u64::from(PAGE), &ssd, eviction), &hdd);
+        run(follow(config, steps, u64::from(seed)));
     }
 }
 

@@ -1,16 +1,19 @@
-//! Which pages a pin keeps from leaving their tier: SSD, or MEM where there is no SSD tier.
+//! Which pages a pin keeps from leaving their tier: SSD and HDD, or MEM where there is no disk tier.
 //!
 //! Invariants: `held_bytes` of a directory is the sum of its pages' and stays within the share that pins may have, so that
 //! there is always something that may leave; a page that is held is in no evictor of that tier.
 
 use super::{Tiers, unlink};
+use crate::Tier;
 use crate::directory::Tables;
 use crate::evict::{NO_NODE, hash_of};
 use crate::format::row_bytes;
+use crate::gone::Cause;
 use crate::index::OnDisk;
 use crate::key::PageKey;
 use crate::memory::whole_units;
 use crate::pins::Leased;
+use crate::store::explain::PinState;
 use forebay_base::{FileId, Version};
 use std::time::Instant;
 
@@ -49,6 +52,8 @@ impl Tiers {
         let bytes = if self.directories.is_empty() { whole_units(length.into()) } else { self.space_of(length.into()) };
         if bytes > self.pin_room_bytes(place) {
             self.pins.set_short(content);
+            let tier = self.directories.get(usize::from(place)).map_or(Tier::Mem, |directory| directory.tier);
+            self.notes.add(name, tier, Cause::PinRefused);
             return false;
         }
         let Some(page) = self.index.get_mut(name) else { return false };
@@ -57,8 +62,14 @@ impl Tiers {
         true
     }
 
+    /// The pin of a content.
+    pub(in crate::store) fn pin_state(&self, content: (FileId, Version)) -> Option<PinState> {
+        let (reserved_bytes, until, is_short) = self.pins.state(content)?;
+        Some(PinState { reserved_bytes, until, is_short })
+    }
+
     /// What so many bytes of one content take on a disk.
-    fn space_of(&self, bytes: u64) -> u64 {
+    pub(super) fn space_of(&self, bytes: u64) -> u64 {
         let page_bytes = u64::from(self.page_bytes);
         let page = page_bytes + row_bytes(self.page_bytes);
         match (bytes / page_bytes, bytes % page_bytes) {
@@ -75,7 +86,11 @@ impl Tiers {
         }
         let limit = (0..self.held_bytes.len()).map(|place| self.pin_limit_bytes(place as u8)).sum();
         match self.pins.lease(content, self.space_of(bytes), until, limit) {
-            Leased::Refused => return false,
+            Leased::Refused => {
+                let tier = self.directories.first().map_or(Tier::Mem, |directory| directory.tier);
+                self.notes.add_pages(content, tier, Cause::PinRefused, bytes.div_ceil(u64::from(self.page_bytes)));
+                return false;
+            }
             Leased::Renewed { short: false } => return true,
             Leased::New | Leased::Renewed { short: true } => {}
         }
@@ -112,7 +127,8 @@ impl Tiers {
             let held = u64::from(std::mem::take(&mut page.held_bytes));
             if let OnDisk::Present { directory, .. } = page.disk {
                 self.held_bytes[usize::from(directory)] -= held;
-                if !self.lent.contains(content) {
+                // What is on its way may leave as soon as it has arrived, or stays.
+                if !self.lent.contains(content) && !self.moving.contains_key(&name) {
                     page.disk_node = self.disk_evictors[usize::from(directory)].insert(id, hash_of(&name), true);
                 }
             } else {

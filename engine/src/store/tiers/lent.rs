@@ -15,18 +15,17 @@ const LEASED_PERCENT_MAX: u64 = 50;
 impl Tiers {
     /// The directory that holds all of a content.
     fn whole_in(&self, key: &FileKey) -> Option<u8> {
-        let file = self.index.file(key.content()).filter(|file| file.key == *key)?;
-        let directory = file.directory?;
-        let pages = key.size_bytes.div_ceil(u64::from(self.page_bytes));
-        let held = self.index.pages_of(key.content());
-        if held.len() as u64 != pages {
+        self.index.file(key.content()).filter(|file| file.key == *key)?;
+        let names = self.index.pages_of(key.content());
+        if names.len() as u64 != key.size_bytes.div_ceil(u64::from(self.page_bytes)) {
             return None;
         }
-        let is_there = |name: &PageKey| {
-            let held = self.index.get(name);
-            held.is_some_and(|held| matches!(held.disk, OnDisk::Present { directory: place, .. } if place == directory))
+        let place = |name: &PageKey| match self.index.get(name)?.disk {
+            OnDisk::Present { directory, .. } => Some(directory),
+            _ => None,
         };
-        held.iter().all(is_there).then_some(directory)
+        let first = place(names.first()?)?;
+        names.iter().all(|name| place(name) == Some(first)).then_some(first)
     }
 
     /// Begins a lease and says in which directory the file is.
@@ -35,6 +34,8 @@ impl Tiers {
             return Err(NotLent::Small);
         }
         let number = self.whole_in(key).ok_or(NotLent::NotWhole)?;
+        // It stays where it is, as a whole.
+        self.end_moves_of_content(key.content());
         let directory = &self.directories[usize::from(number)];
         if directory.bad.get() {
             return Err(NotLent::NotWhole);

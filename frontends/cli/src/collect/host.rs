@@ -58,7 +58,7 @@ pub(crate) fn directories(settings: &Settings) -> String {
     let mut text = String::new();
     let journal = settings.master.dir.join("journal");
     let fixed = [&settings.master.dir, &journal, &settings.worker.dir, &settings.cluster.socket_dir];
-    for path in fixed.into_iter().chain(settings.worker.ssd.iter().map(|tier| &tier.path)) {
+    for path in fixed.into_iter().chain(settings.worker.tier_dirs().map(|(_, tier)| &tier.path)) {
         text.push_str(&format!("== {}\n", path.display()));
         match rustix::fs::statvfs(path) {
             Ok(space) => text.push_str(&format!(

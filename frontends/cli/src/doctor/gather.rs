@@ -41,8 +41,8 @@ pub(crate) async fn gather(scope: &Scope<'_>) -> Facts {
     }
     if has("worker") {
         directories.push(("worker.dir".into(), "worker", settings.worker.dir.clone(), None));
-        for (index, tier) in settings.worker.ssd.iter().enumerate() {
-            directories.push((format!("worker.ssd[{index}]"), "worker", tier.path.clone(), Some(tier.capacity.0)));
+        for (setting, tier) in settings.worker.tier_dirs() {
+            directories.push((setting, "worker", tier.path.clone(), Some(tier.capacity.0)));
         }
     }
     if has("master") || has("worker") {
@@ -130,7 +130,7 @@ fn worker_needs(scope: &Scope<'_>) -> WorkerNeeds {
         host_cores,
         mem_bytes: worker.mem_capacity.0,
         buffer_bytes: worker.buffer_memory.0,
-        directories: worker.ssd.len(),
+        directories: worker.ssd.len() + worker.hdd.len(),
         worker_id: first("id").and_then(|text| text.parse().ok()),
         cluster_id: first("cluster").and_then(|text| u128::from_str_radix(&text, 16).ok()),
     }

@@ -225,7 +225,8 @@ pub(crate) fn as_json(path: &[u8], attr: &Attr) -> Value {
 
 /// Cached bytes for programs.
 pub(crate) fn cached_json(cached: &CachedBytes) -> Value {
-    json!({ "any_bytes": cached.any_bytes, "mem_bytes": cached.mem_bytes, "ssd_bytes": cached.ssd_bytes })
+    let CachedBytes { mem_bytes, ssd_bytes, hdd_bytes, any_bytes } = *cached;
+    json!({ "any_bytes": any_bytes, "mem_bytes": mem_bytes, "ssd_bytes": ssd_bytes, "hdd_bytes": hdd_bytes })
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub(crate) async fn location(client: &Client, arguments: Location) -> Result<(),
             let rows: Vec<_> = placed.flat_map(|(block, holders)| text_rows(block, &holders)).collect();
             let gap = if index > 0 { "\n" } else { "" };
             output.line(&format!("{gap}{}  {} in {blocks} blocks", named.shown(), ByteSize(named.attr.size)))?;
-            let heading = ["BLOCK", "WORKER", "CORE", "ADDRESS", "", "HOLDS", "MEM", "SSD"];
-            table(&mut output, &heading, &[0, 2, 5, 6, 7], &rows)?;
+            let heading = ["BLOCK", "WORKER", "CORE", "ADDRESS", "", "HOLDS", "MEM", "SSD", "HDD"];
+            table(&mut output, &heading, &[0, 2, 5, 6, 7, 8], &rows)?;
         }
     }
     output.flush()
@@ -66,6 +66,7 @@ fn text_rows(block: u32, holders: &[Holder]) -> Vec<Vec<String>> {
             ByteSize(holder.cached.any_bytes).to_string(),
             ByteSize(holder.cached.mem_bytes).to_string(),
             ByteSize(holder.cached.ssd_bytes).to_string(),
+            ByteSize(holder.cached.hdd_bytes).to_string(),
         ]
     };
     holders.iter().map(row).collect()

@@ -139,7 +139,11 @@ fn for_people(output: &mut Output, named: &Named, cached: &CachedBytes, pin: Opt
         show("size", format!("{} ({})", attr.size, ByteSize(attr.size)))?;
         let (mem, ssd) = (ByteSize(cached.mem_bytes), ByteSize(cached.ssd_bytes));
         let share = percent(attr, cached);
-        show("cached", format!("{} ({share}): {mem} in memory, {ssd} on SSD", cached.any_bytes))?;
+        let hdd = match cached.hdd_bytes {
+            0 => String::new(),
+            bytes => format!(", {} on HDD", ByteSize(bytes)),
+        };
+        show("cached", format!("{} ({share}): {mem} in memory, {ssd} on SSD{hdd}", cached.any_bytes))?;
     }
     Ok(())
 }

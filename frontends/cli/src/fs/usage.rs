@@ -25,9 +25,7 @@ struct Sum {
 }
 
 fn add(to: &mut CachedBytes, more: &CachedBytes) {
-    to.mem_bytes += more.mem_bytes;
-    to.ssd_bytes += more.ssd_bytes;
-    to.any_bytes += more.any_bytes;
+    *to += *more;
 }
 
 impl Sum {
@@ -54,7 +52,7 @@ pub(crate) async fn du(client: &Client, arguments: Du) -> Result<(), Failure> {
     let roots = named(client, WHAT, &arguments.paths).await?;
     let mut output = Output::open();
     if !arguments.json {
-        let head = ["SIZE", "CACHED", "%", "MEM", "SSD"].map(|head| format!("{head:>14}")).concat();
+        let head = ["SIZE", "CACHED", "%", "MEM", "SSD", "HDD"].map(|head| format!("{head:>14}")).concat();
         output.line(&format!("{head}  PATH"))?;
     }
     let mut failures = String::new();
@@ -89,7 +87,14 @@ fn du_line(output: &mut Output, path: &[u8], sum: &Sum, arguments: &Du) -> Resul
     }
     let row = |size: String, held: &CachedBytes, name: String| {
         let text = |bytes| bytes_text(bytes, arguments.human);
-        let cells = [size, text(held.any_bytes), share(held.any_bytes), text(held.mem_bytes), text(held.ssd_bytes)];
+        let cells = [
+            size,
+            text(held.any_bytes),
+            share(held.any_bytes),
+            text(held.mem_bytes),
+            text(held.ssd_bytes),
+            text(held.hdd_bytes),
+        ];
         format!("{}  {name}", cells.map(|cell| format!("{cell:>14}")).concat())
     };
     output.line(&row(bytes_text(sum.bytes, arguments.human), &sum.cached, printable(path)))?;

@@ -156,8 +156,10 @@ impl Forebay {
     async fn cached_text(&self, node: &Node) -> Result<Vec<u8>, KindError> {
         let held = self.client.cached(&[(node.file_id, node.version)]).await?;
         let held = held.first().copied().unwrap_or_default();
-        let text =
-            format!("mem={} ssd={} cached={} size={}", held.mem_bytes, held.ssd_bytes, held.any_bytes, node.attr.size);
+        let text = format!(
+            "mem={} ssd={} hdd={} cached={} size={}",
+            held.mem_bytes, held.ssd_bytes, held.hdd_bytes, held.any_bytes, node.attr.size
+        );
         Ok(text.into_bytes())
     }
 

@@ -1,12 +1,12 @@
 // The plots of the overview, from the sums that the API gives.
 "use strict";
 
-// Bytes per second between points, as [at_ms, memory, SSD, store].
+// Bytes per second between points, as [at_ms, memory, SSD, HDD, store].
 function rates(points) {
   return points.slice(1).map((point, at) => {
     const before = points[at];
     const seconds = Math.max(0.001, (point[0] - before[0]) / 1000);
-    return [point[0], ...[1, 2, 3].map((column) => (point[column] - before[column]) / seconds)];
+    return [point[0], ...[1, 2, 3, 4].map((column) => (point[column] - before[column]) / seconds)];
   });
 }
 
@@ -37,26 +37,27 @@ function throughput(points) {
   const moving = rates(points);
   if (moving.length < 2) return [el("p", { class: "empty" }, "The first points come within seconds.")];
   const first = moving[0][0], last = moving[moving.length - 1][0];
-  const top = ceiling(Math.max(...moving.map((rate) => rate[1] + rate[2] + rate[3])));
+  const top = ceiling(Math.max(...moving.map((rate) => rate[1] + rate[2] + rate[3] + rate[4])));
   const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);
   const y = (value) => (HIGH - FOOT - (HIGH - FOOT - TOP) * value / top).toFixed(1);
   const chart = frame("bytes served per second", first, last, [0, top / 2, top].map((step) => bytes(step) + "/s"));
   const sums = moving.map(() => 0);
-  for (const [column, kind] of [[1, "mem"], [2, "ssd"], [3, "miss"]]) {
+  for (const [column, kind] of [[1, "mem"], [2, "ssd"], [3, "hdd"], [4, "miss"]]) {
     const under = moving.map((rate, at) => `${x(rate[0])},${y(sums[at])}`).reverse();
     const over = moving.map((rate, at) => { sums[at] += rate[column]; return `${x(rate[0])},${y(sums[at])}`; });
     chart.append(svg("polygon", { class: "area-" + kind, points: over.concat(under).join(" ") }));
   }
   const now = moving[moving.length - 1];
-  const parts = [["mem", "from memory", now[1]], ["ssd", "from SSD", now[2]], ["miss", "from stores", now[3]]];
+  const parts = [["mem", "from memory", now[1]], ["ssd", "from SSD", now[2]], ["hdd", "from HDD", now[3]], ["miss", "from stores", now[4]]];
+  if (now[3] === 0) parts.splice(2, 1);
   const legend = parts.map(([kind, name, rate]) =>
     el("li", {}, el("span", { class: "swatch " + kind }), `${name} ${bytes(rate)}/s now`));
   return [chart, el("ul", { class: "legend", id: "throughput-now" }, ...legend)];
 }
 
 function hitRateChart(points) {
-  const shares = rates(points).map(([at, mem, ssd, miss]) =>
-    [at, mem + ssd + miss > 0 ? (mem + ssd) / (mem + ssd + miss) : null]);
+  const shares = rates(points).map(([at, mem, ssd, hdd, miss]) =>
+    [at, mem + ssd + hdd + miss > 0 ? (mem + ssd + hdd) / (mem + ssd + hdd + miss) : null]);
   if (!shares.some((share) => share[1] !== null)) return [el("p", { class: "empty" }, "Nothing was read in the last minutes.")];
   const first = shares[0][0], last = shares[shares.length - 1][0];
   const x = (at) => (LEFT + (WIDE - LEFT - RIGHT) * (at - first) / Math.max(1, last - first)).toFixed(1);

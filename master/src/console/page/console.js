@@ -73,7 +73,7 @@ function date(ms) {
   return Number.isNaN(when.getTime()) ? "-" : when.toISOString().slice(0, 19).replace("T", " ");
 }
 
-function tierClass(tier) { return tier === "MEM" ? "mem" : "ssd"; }
+function tierClass(tier) { return tier.toLowerCase(); }
 
 function browseAt(path) { return "/browse?path=" + encodeURIComponent(path); }
 
@@ -123,11 +123,12 @@ function usage(tiers) {
 function hits(rate, counters) {
   if (rate.mem === null) return [el("p", { class: "empty" }, "Nothing was read through a live worker.")];
   const parts = [["mem", "memory", rate.mem, counters.mem_hit_bytes], ["ssd", "SSD", rate.ssd, counters.ssd_hit_bytes],
+    ...(counters.hdd_hit_bytes > 0 ? [["hdd", "HDD", rate.hdd, counters.hdd_hit_bytes]] : []),
     ["miss", "store", rate.miss, counters.miss_bytes]];
   const legend = parts.map(([kind, name, share, served]) =>
     el("li", {}, el("span", { class: "swatch " + kind }), `${name} ${percent(share)} (${bytes(served)})`));
   return [
-    el("div", { class: "row" }, el("strong", { id: "hit-rate" }, percent(rate.mem + rate.ssd)), el("span", { class: "quiet" },
+    el("div", { class: "row" }, el("strong", { id: "hit-rate" }, percent(rate.mem + rate.ssd + rate.hdd)), el("span", { class: "quiet" },
       "of the bytes served came from the cache")),
     bar(parts.map(([kind, , share]) => [kind, share]), 1, "bytes served by source"),
     el("ul", { class: "legend" }, ...legend),
@@ -173,10 +174,10 @@ function cached(entry) {
   if (entry.size === 0) return el("span", { class: "quiet" }, "empty");
   const held = entry.cached;
   const share = Math.min(1, held.any_bytes / entry.size);
-  const label = `${percent(share)}: ${bytes(held.mem_bytes)} in memory, ${bytes(held.ssd_bytes)} on SSD`;
+  const label = `${percent(share)}: ${bytes(held.mem_bytes)} in memory, ${bytes(held.ssd_bytes)} on SSD` + (held.hdd_bytes > 0 ? `, ${bytes(held.hdd_bytes)} on HDD` : "");
   if (held.any_bytes === 0) return el("span", { class: "quiet" }, "not cached");
-  const onlySsd = Math.max(0, held.any_bytes - held.mem_bytes);
-  return [bar([["mem", held.mem_bytes], ["ssd", onlySsd]], entry.size, label), el("span", { class: "small" }, label)];
+  const onlySsd = Math.max(0, held.any_bytes - held.mem_bytes - held.hdd_bytes);
+  return [bar([["mem", held.mem_bytes], ["ssd", onlySsd], ["hdd", Math.min(held.hdd_bytes, held.any_bytes - held.mem_bytes)]], entry.size, label), el("span", { class: "small" }, label)];
 }
 
 async function browse() {
@@ -239,7 +240,7 @@ async function workers() {
       table([["Tier", ""], ["Directory", "name"], ["Capacity", "number"], ["Used", "number"], ["", "wide"], ["", "number"], ["Health", ""]], tiers,
         "It has not reported its tiers yet."),
       el("p", {}), figures([
-        ["memory hits", percent(rate.mem)], ["SSD hits", percent(rate.ssd)], ["misses", percent(rate.miss)],
+        ["memory hits", percent(rate.mem)], ["SSD hits", percent(rate.ssd)], ["HDD hits", percent(rate.hdd)], ["misses", percent(rate.miss)],
         ["read from stores", bytes(counters.store_read_bytes)], ["evicted pages", count(counters.evicted_pages)],
         ["corrupt units", count(counters.corrupt_units)], ["misrouted requests", count(counters.misrouted_requests)],
         ["resident", bytes(counters.resident_bytes)],

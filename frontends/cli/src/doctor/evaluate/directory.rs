@@ -10,6 +10,8 @@ const FREE_MIN_BYTES: u64 = 64 << 20;
 const MASTER_FREE_MIN_BYTES: u64 = 1 << 30;
 const WRITE_SLOW_MB_PER_S: f64 = 100.0;
 const READ_4K_SLOW_US: f64 = 2_000.0;
+const WRITE_SLOW_HDD_MB_PER_S: f64 = 40.0;
+const READ_4K_SLOW_HDD_US: f64 = 30_000.0;
 
 /// Each directory of each role.
 pub(super) fn directories(facts: &Facts) -> Vec<Finding> {
@@ -139,12 +141,16 @@ fn tier(facts: &Facts, directory: &Directory, state: &DirectoryState, capacity: 
                 speed.read_4k_us,
                 ByteSize(speed.bytes)
             );
-            let slow = speed.write_mb_per_s < WRITE_SLOW_MB_PER_S || speed.read_4k_us > READ_4K_SLOW_US;
+            // Of HDD nothing is wanted but that it is none of the very slow.
+            let is_hdd = setting.starts_with("worker.hdd");
+            let read_slow_us = if is_hdd { READ_4K_SLOW_HDD_US } else { READ_4K_SLOW_US };
+            let write_slow = if is_hdd { WRITE_SLOW_HDD_MB_PER_S } else { WRITE_SLOW_MB_PER_S };
+            let slow = speed.write_mb_per_s < write_slow || speed.read_4k_us > read_slow_us;
             findings.push(if slow {
                 Finding::warning(
                     format!("{setting}.speed"),
                     found,
-                    format!("an SSD: {WRITE_SLOW_MB_PER_S:.0} MB/s and 4 KiB within {READ_4K_SLOW_US:.0} us"),
+                    format!("{write_slow:.0} MB/s and 4 KiB within {read_slow_us:.0} us"),
                     "see what else is busy on it (iostat -x 1), or use another disk; a slow tier can be slower than its store",
                 )
             } else {
