@@ -138,6 +138,11 @@ fn down_up_killed_removed_and_shrunk() {
 
     assert_eq!(cluster.cli().run(&["admin", "explain", "/data/nothing"]).code, 3);
     assert_eq!(cluster.cli().run(&["admin", "explain", "/data"]).code, 1);
+    let site = cluster.folder().join("alluxio-site.properties");
+    std::fs::write(&site, "alluxio.worker.ramdisk.size=1GB\n").expect("writable");
+    let site = site.display().to_string();
+    assert!(cluster.cli().ok(&["config", "import", &site]).contains("mem_capacity = \"1GiB\""));
+    assert_eq!(cluster.cli().run(&["config", "import", "/nowhere"]).code, 1);
 
     // Without the directory, and with a smaller one.
     restart_with_hdd(&mut cluster, "[]");

@@ -9,7 +9,8 @@ use crate::disk::{Depth, Disk, GlommioDisk};
 use std::path::{Path, PathBuf};
 
 /// What a shard's directory may hold.
-const NAMES: [&str; 8] = [LOCK, SUPERBLOCK, "superblock.new", "headers", "rows", "small", "files", "slabs"];
+const NAMES: [&str; 10] =
+    [LOCK, SUPERBLOCK, "superblock.new", "clean", "clean.new", "headers", "rows", "small", "files", "slabs"];
 
 fn names(path: &Path) -> Result<Vec<String>, EngineError> {
     let entries = std::fs::read_dir(path).map_err(io_error(path, "list"))?;
