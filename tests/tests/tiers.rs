@@ -59,6 +59,12 @@ fn cold_file(cluster: &Cluster) -> usize {
     (0..FILES).find(is_cold).expect("something is on HDD")
 }
 
+/// Starts the worker, and waits until the master has heard of its tiers.
+fn start(cluster: &mut Cluster) {
+    cluster.start_worker(0);
+    std::thread::sleep(Duration::from_millis(2500));
+}
+
 fn restart_with_hdd(cluster: &mut Cluster, hdd: &str) {
     let mut worker = cluster.workers[0].take().expect("it runs");
     assert!(worker.stop(Duration::from_secs(20)).is_some_and(|status| status.success()), "{}", worker.log_tail(20));
@@ -66,7 +72,7 @@ fn restart_with_hdd(cluster: &mut Cluster, hdd: &str) {
     let line = |line: &str| if line.starts_with("hdd = ") { format!("hdd = {hdd}") } else { line.to_string() };
     let text: Vec<String> = text.lines().map(line).collect();
     std::fs::write(cluster.config(), text.join("\n")).expect("writable");
-    cluster.start_worker(0);
+    start(cluster);
 }
 
 fn trouble(cluster: &Cluster) -> String {
@@ -120,7 +126,7 @@ fn down_up_killed_removed_and_shrunk() {
             std::thread::sleep(Duration::from_millis(700 + 300 * round as u64));
         });
         cluster.workers[0].as_mut().expect("it runs").kill();
-        cluster.start_worker(0);
+        start(&mut cluster);
         for index in 0..FILES {
             read(&cluster, index);
         }
@@ -173,7 +179,7 @@ fn a_disk_that_is_not_mounted_is_left_out_until_the_operator_says_otherwise() {
     assert!(worker.stop(Duration::from_secs(20)).is_some_and(|status| status.success()));
     std::fs::remove_file(&point).expect("the link");
     std::fs::create_dir(&point).expect("an empty mount point");
-    cluster.start_worker(0);
+    start(&mut cluster);
     let why = trouble(&cluster);
     assert!(why.contains("is its disk mounted?"), "{why}");
     for index in 0..FILES {
@@ -202,7 +208,7 @@ fn a_disk_that_is_not_mounted_is_left_out_until_the_operator_says_otherwise() {
     assert!(worker.stop(Duration::from_secs(20)).is_some_and(|status| status.success()));
     let done = wipe(&cluster);
     assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("begins empty"), "{done:?}");
-    cluster.start_worker(0);
+    start(&mut cluster);
     assert_eq!(trouble(&cluster), "");
     // And the disk that was away is another cluster's matter until it is mounted again: nothing of it was touched.
     assert!(other.path().join("shard-0/superblock").exists());

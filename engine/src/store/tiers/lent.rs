@@ -4,6 +4,7 @@
 //! present in one directory; leases hold at most a share of a directory, what readers keep of unlinked files counted.
 
 use super::{OnDisk, Tiers, unlink};
+use crate::Tier;
 use crate::evict::{NO_NODE, hash_of};
 use crate::key::{FileKey, PageKey};
 use crate::memory::whole_units;
@@ -37,7 +38,8 @@ impl Tiers {
         // It stays where it is, as a whole.
         self.end_moves_of_content(key.content());
         let directory = &self.directories[usize::from(number)];
-        if directory.bad.get() {
+        // What is read behind our back from HDD would never be known to be hot, and never come up.
+        if directory.bad.get() || self.has_both && directory.tier == Tier::Hdd {
             return Err(NotLent::NotWhole);
         }
         let content = key.content();
