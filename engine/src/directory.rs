@@ -157,8 +157,7 @@ impl Directory {
 
     /// Free bytes as far as this shard knows; queued pages are counted as written.
     pub(crate) fn free_bytes(&self) -> u64 {
-        let queued = self.queue.borrow().len() as u64 * u64::from(self.page_bytes);
-        self.limit_bytes.get().saturating_sub(self.tables.borrow().used_bytes() + queued)
+        self.limit_bytes.get().saturating_sub(self.tables.borrow().used_bytes() + self.queued_bytes.get())
     }
 
     /// Whether so many bytes fit without anything leaving for them.

@@ -27,6 +27,10 @@ pub(crate) trait Evictor {
     fn admits(&mut self, _hash: u32) -> bool {
         true
     }
+    /// The same, without the benefit of the doubt for a page that comes back at once.
+    fn is_worthy(&self, _hash: u32) -> bool {
+        true
+    }
     /// Adds a page; `is_wanted` if somebody asked that it be kept.
     fn insert(&mut self, page: PageId, hash: u32, is_wanted: bool) -> Node;
     /// The page was used.

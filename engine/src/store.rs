@@ -379,9 +379,10 @@ impl Store {
     /// Flushes and ends the background work; the directories are free for another process. Reads are answered from
     /// memory afterwards, or not at all.
     pub async fn close(&self) {
-        self.flush().await;
+        // First, so that nothing new is on its way when the directories are let go.
         self.closed.set(true);
         self.moves.notify();
+        self.flush().await;
         for directory in &self.directories {
             directory.closed.set(true);
             directory.work.notify();

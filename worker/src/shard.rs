@@ -203,8 +203,14 @@ async fn obey(
                 }
                 let _ = taken.send(());
                 let keep = |version| Some(Version(version)).filter(|version| *version != Version(0));
-                let dead = events.iter().filter(own).map(|&(file, version)| (FileId(file), keep(version)));
-                engine.evict_files(dead).await;
+                let dead: Vec<_> =
+                    events.iter().filter(own).map(|&(file, version)| (FileId(file), keep(version))).collect();
+                // What comes next does not wait for the disks.
+                let engine = engine.clone();
+                glommio::spawn_local(watched(CoreTask::Feed, async move {
+                    engine.evict_files(dead).await;
+                }))
+                .detach();
             }
         }
     }

@@ -63,7 +63,8 @@ impl Watch for WatchedFile {
         // SAFETY: fcntl with these commands takes an integer and touches no memory of ours; the descriptor is open.
         let taken = unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_WRLCK) };
         if taken != 0 {
-            return true;
+            // Where there are no leases nobody can tell; then it counts as unused, as the file system sees it once it is.
+            return io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
         }
         // SAFETY: as above.
         unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };

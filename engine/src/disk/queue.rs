@@ -1,7 +1,8 @@
 //! Turns at a disk: how many requests one core has under way there, readers before background work. Owned by one core.
 //!
 //! Invariants: requests under way never exceed the depth nor, together, the bytes (one request alone may); of them the
-//! background has at most its own depth; while a reader waits no background request begins; within a class first come,
+//! background has at most its own depth; readers pass background requests that wait, but no more than `PASSED_MAX` in a row,
+//! since what readers wait for may hang on the background (memory, room, a page on its way to a faster disk); within a class first come,
 //! first served. A turn ends when it is dropped, also one that was given to a waiter who has gone.
 
 use futures::channel::oneshot;
@@ -29,8 +30,13 @@ pub(crate) struct Depth {
     pub(crate) bytes: u64,
 }
 
+/// Readers that begin while a background request waits, before it has its turn.
+const PASSED_MAX: usize = 8;
+
 #[derive(Default)]
 struct State {
+    /// Readers that began while a background request waited, since the last one of these began.
+    passed: usize,
     requests: usize,
     background: usize,
     bytes: u64,
@@ -78,7 +84,7 @@ impl DiskQueue {
         let waiting = {
             let mut state = self.state.borrow_mut();
             let first = match class {
-                Class::Reader => state.readers.is_empty(),
+                Class::Reader => state.readers.is_empty() && !self.is_overdue(&state),
                 Class::Background => state.readers.is_empty() && state.others.is_empty(),
             };
             if first && self.has_room(&state, class, bytes) {
@@ -103,7 +109,13 @@ impl DiskQueue {
                 && (class == Class::Reader || state.background < self.depth.background))
     }
 
+    /// Whether a background request that could begin was passed often enough.
+    fn is_overdue(&self, state: &State) -> bool {
+        state.passed >= PASSED_MAX && !state.others.is_empty() && state.background < self.depth.background
+    }
+
     fn take(self: &Rc<Self>, state: &mut State, class: Class, bytes: u64) -> Turn {
+        state.passed = if class == Class::Reader && !state.others.is_empty() { state.passed + 1 } else { 0 };
         state.requests += 1;
         state.bytes += bytes;
         state.background += usize::from(class == Class::Background);
@@ -114,7 +126,8 @@ impl DiskQueue {
     fn go_on(self: &Rc<Self>) {
         loop {
             let mut state = self.state.borrow_mut();
-            let class = if state.readers.is_empty() { Class::Background } else { Class::Reader };
+            let is_reader = !state.readers.is_empty() && !self.is_overdue(&state);
+            let class = if is_reader { Class::Reader } else { Class::Background };
             let queue = if class == Class::Reader { &state.readers } else { &state.others };
             let Some(bytes) = queue.front().map(|next| next.bytes) else { return };
             if !self.has_room(&state, class, bytes) {
@@ -166,6 +179,28 @@ mod tests {
         let alone = ask(&queue, Class::Reader, 5000);
         drop(begun);
         drop(alone.now_or_never().expect("one request alone may be larger than the bound"));
+    }
+
+    #[test]
+    fn readers_that_never_stop_coming_let_the_background_have_its_turn() {
+        let queue = DiskQueue::new(DEPTH);
+        let mut held: Vec<Turn> = (0..4).filter_map(|_| ask(&queue, Class::Reader, 10).now_or_never()).collect();
+        let mut write = ask(&queue, Class::Background, 10);
+        assert!((&mut write).now_or_never().is_none());
+        for passed in 0..=PASSED_MAX {
+            let mut reader = ask(&queue, Class::Reader, 10);
+            assert!((&mut reader).now_or_never().is_none());
+            held.remove(0);
+            match (&mut reader).now_or_never() {
+                Some(turn) => held.push(turn),
+                None => {
+                    assert_eq!(passed, PASSED_MAX);
+                    assert!((&mut write).now_or_never().is_some(), "its turn has come");
+                    return;
+                }
+            }
+        }
+        panic!("the background waits for ever");
     }
 
     proptest! {

@@ -181,6 +181,11 @@ impl Evictor for ScanResistant {
         false
     }
 
+    fn is_worthy(&self, hash: u32) -> bool {
+        let uses = self.ghost.get(hash);
+        self.settled == 0 || uses.is_worthy && uses.last.is_some_and(|age| u16::from(age) <= 2 * SAME_USE_TURNS)
+    }
+
     fn insert(&mut self, page: PageId, hash: u32, is_wanted: bool) -> Node {
         let uses = self.ghost.get(hash);
         self.ghost.remove(hash);

@@ -55,6 +55,9 @@ impl Store {
         let mut bytes = 0;
         let mut touched: Vec<u8> = Vec::new();
         for turn in 0..BATCH_PAGES {
+            if self.closed.get() {
+                break;
+            }
             let moving = {
                 let mut tiers = self.tiers.borrow_mut();
                 if turn % 2 == 0 {

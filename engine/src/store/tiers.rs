@@ -384,6 +384,7 @@ impl Tiers {
     /// Nothing of a directory is served any more.
     pub(super) fn forget_directory(&mut self, number: u8) {
         self.end_moves_of(number);
+        self.has_both = Self::has_both_tiers(&self.directories);
         let there: Vec<PageKey> = self
             .index
             .all_pages()

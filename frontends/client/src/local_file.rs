@@ -42,8 +42,9 @@ impl LocalFile {
         self.size
     }
 
-    /// Whether it may be given to new readers.
-    pub(crate) fn is_good(&self) -> bool {
+    /// Whether it may be given to new readers: its worker still vouches for it, and no read of it failed.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
         !self.gone.load(Ordering::Relaxed) && !self.has_failed()
     }
 

@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_secs(15);
 const SWEEP: Duration = Duration::from_secs(3);
 /// How long a refusal is believed.
 const REFUSED: Duration = Duration::from_secs(2);
+/// How long a file is left alone that could not be read.
+const FAILED: Duration = Duration::from_secs(60);
 const NOT_YET: Duration = Duration::from_millis(300);
 const REFUSALS_MAX: usize = 16_384;
 /// Files held at once: within this, a quarter of the descriptors that the process may have.
@@ -77,10 +79,13 @@ impl LocalFiles {
         let answer = link.ask(ticket, PATIENCE).await;
         let counters = inner.metrics.here();
         let (outcome, refused_for) = match answer {
-            Answer::Granted(file) if file.size() == grant.attr().size => {
-                counters.leases.at(0).add(1);
-                return this.keep(content, file);
-            }
+            Answer::Granted(file) if file.size() == grant.attr().size => match this.keep(content, file) {
+                Some(file) => {
+                    counters.leases.at(0).add(1);
+                    return Some(file);
+                }
+                None => (3, REFUSED),
+            },
             Answer::Granted(_) | Answer::Failed => (4, REFUSED),
             Answer::Refused(LEASE_NOT_WHOLE) => (1, REFUSED),
             Answer::Refused(LEASE_NOT_YET) => (2, NOT_YET),
@@ -91,12 +96,21 @@ impl LocalFiles {
             Answer::Refused(_) => (1, REFUSED),
         };
         counters.leases.at(outcome).add(1);
-        let mut state = this.state();
+        this.refuse(content, refused_for);
+        None
+    }
+
+    fn refuse(&self, content: Content, time: Duration) {
+        let mut state = self.state();
         if state.refused.len() >= REFUSALS_MAX {
             state.refused.clear();
         }
-        state.refused.insert(content, Instant::now() + refused_for);
-        None
+        state.refused.insert(content, Instant::now() + time);
+    }
+
+    /// A file could not be read: for a while the worker is asked for its bytes.
+    pub(crate) fn failed(&self, file_id: u64, version: u64) {
+        self.refuse((FileId(file_id), Version(version)), FAILED);
     }
 
     /// What is known already: a file, or that there is none now.
@@ -121,10 +135,11 @@ impl LocalFiles {
         let mut workers = ranked.iter().filter_map(|id| placed.worker(*id));
         let worker = workers.find(|worker| worker.host_id == inner.workers.host_id())?;
         let mut state = inner.local_files.state();
-        if let Some(link) = state.links.get(&WorkerId(worker.worker_id)) {
+        let path = descriptor_socket(Path::new(&worker.shards.first()?.unix))?;
+        // A worker may come back elsewhere.
+        if let Some(link) = state.links.get(&WorkerId(worker.worker_id)).filter(|link| link.path() == path) {
             return Some(link.clone());
         }
-        let path = descriptor_socket(Path::new(&worker.shards.first()?.unix))?;
         let started = LocalLink::start(path, inner.masters.identity());
         let link = Arc::new(started.inspect_err(|error| tracing::debug!(%error, "no thread for local files")).ok()?);
         state.links.insert(WorkerId(worker.worker_id), link.clone());

@@ -10,7 +10,7 @@ use forebay_net::message::handout::{LEASE_GRANTED, LeaseFile, RenewLeases, Retur
 use forebay_net::transport::descriptors::DescriptorStream;
 use hashbrown::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +58,7 @@ impl Returned {
 
 /// A worker's socket for files.
 pub(crate) struct LocalLink {
+    path: PathBuf,
     asks: SyncSender<Ask>,
 }
 
@@ -65,9 +66,15 @@ impl LocalLink {
     /// Starts the thread; it connects when something is asked, and ends with the link.
     pub(crate) fn start(path: PathBuf, identity: Identity) -> std::io::Result<LocalLink> {
         let (asks, asked) = mpsc::sync_channel(ASKS_WAITING);
+        let own = path.clone();
         let talk = move || Talk { path, identity, connected: None, tried: None }.run(&asked);
         std::thread::Builder::new().name("local-files".into()).spawn(talk)?;
-        Ok(LocalLink { asks })
+        Ok(LocalLink { path: own, asks })
+    }
+
+    /// Where the worker was when the link began.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Asks for a file; gives up waiting after `patience`.
@@ -109,6 +116,8 @@ impl Talk {
                 false => asked.recv_timeout(TICK),
             };
             match ask {
+                // Who asked went on without it.
+                Ok(ask) if ask.reply.is_closed() => {}
                 Ok(ask) => {
                     let answer = self.lease(&ask.ticket);
                     // One that nobody waits for any more goes back with its drop.
@@ -133,6 +142,15 @@ impl Talk {
     }
 
     fn lease(&mut self, ticket: &[u8]) -> Answer {
+        // The worker closes what was silent for long; that is seen only by asking.
+        let was_connected = self.connected.is_some();
+        match self.lease_once(ticket) {
+            Answer::Failed if was_connected && self.connected.is_none() => self.lease_once(ticket),
+            answer => answer,
+        }
+    }
+
+    fn lease_once(&mut self, ticket: &[u8]) -> Answer {
         if self.connected.is_none() {
             if self.tried.is_some_and(|tried| tried.elapsed() < RECONNECT_PAUSE) {
                 return Answer::Failed;
@@ -173,7 +191,11 @@ impl Connected {
                 let (file, returned) = (File::from(descriptor), self.returned.clone());
                 Ok(Answer::Granted(Arc::new(LocalFile::new(file, reply.size, reply.lease_id, returned, gone))))
             }
-            (LEASE_GRANTED, None) => Err(KindError::new(ErrorKind::Corrupt, "a lease came without its descriptor")),
+            // This process has no room for another descriptor.
+            (LEASE_GRANTED, None) => {
+                self.returned.put(reply.lease_id);
+                Ok(Answer::Failed)
+            }
             (state, _) => Ok(Answer::Refused(state)),
         }
     }

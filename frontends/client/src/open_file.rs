@@ -71,9 +71,12 @@ impl OpenFile {
                 Some(bytes.into())
             }
             Err(error) => {
-                let file_id = self.attr().file_id;
-                tracing::warn!(file_id, offset, length, %error, "a local file cannot be read, its worker is asked");
+                let (file_id, version) = (self.attr().file_id, self.attr().version);
+                if !file.has_failed() {
+                    tracing::warn!(file_id, offset, length, %error, "a local file cannot be read, its worker is asked");
+                }
                 file.set_failed();
+                self.inner.local_files.failed(file_id, version);
                 None
             }
         }

@@ -11,7 +11,7 @@ use crate::handshake::{ClientHandshake, ServerHandshake, fresh_nonce, kind_of_st
 use crate::message::handshake::{Hello, HelloReply, Prove};
 use crate::message::{Empty, Message, Op, Wire, decode};
 use crate::{Identity, NetError, Peer};
-use forebay_base::{ErrorKind, KindError, limits};
+use forebay_base::{ErrorKind, KindError};
 use rkyv::util::AlignedVec;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -21,6 +21,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Longest body: a ticket, or the numbers of a connection's leases.
+const BODY_BYTES_MAX: u32 = 64 << 10;
 
 /// The socket for descriptors of the worker whose core 0 has this Unix socket; `None` for a path that is no such socket.
 #[must_use]
@@ -87,7 +90,7 @@ impl DescriptorStream {
         let reply: HelloReply = this.call::<Hello>(&handshake.hello()).map_err(refused)?.0;
         let (prove, _) = handshake.on_hello_reply(&reply)?;
         this.call::<Prove>(&prove).map_err(refused)?;
-        this.body_bytes_max = limits::BODY_BYTES_MAX;
+        this.body_bytes_max = BODY_BYTES_MAX;
         Ok(this)
     }
 
@@ -115,7 +118,7 @@ impl DescriptorStream {
         };
         this.answer(&prove.0, Ok(Empty::default().to_bytes()), None)?;
         this.stream.set_read_timeout(Some(silence_max)).map_err(broken)?;
-        this.body_bytes_max = limits::BODY_BYTES_MAX;
+        this.body_bytes_max = BODY_BYTES_MAX;
         Ok((this, Peer { role, connection_id: next_connection_id(), address, is_unix: true }))
     }
 

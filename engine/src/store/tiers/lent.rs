@@ -35,8 +35,6 @@ impl Tiers {
             return Err(NotLent::Small);
         }
         let number = self.whole_in(key).ok_or(NotLent::NotWhole)?;
-        // It stays where it is, as a whole.
-        self.end_moves_of_content(key.content());
         let directory = &self.directories[usize::from(number)];
         // What is read behind our back from HDD would never be known to be hot, and never come up.
         if directory.bad.get() || self.has_both && directory.tier == Tier::Hdd {
@@ -49,6 +47,8 @@ impl Tiers {
         if self.lent.is_full() || directory.lending.is_full() || self.leased_bytes(number) + more > room {
             return Err(NotLent::NoRoom);
         }
+        // It stays where it is, as a whole.
+        self.end_moves_of_content(content);
         if self.lent.begin(lease, holder, content, bytes, number) {
             for name in self.index.pages_of(content) {
                 if let Some(page) = self.index.get_mut(&name) {

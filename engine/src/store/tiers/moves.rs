@@ -29,7 +29,8 @@ const HEADROOM_BYTES_MAX: u64 = 256 << 20;
 pub(super) struct Move {
     from: u8,
     pub(super) to: u8,
-    generation: u32,
+    /// New with every move, so that the copy of an earlier one is not taken for this one's.
+    number: u32,
 }
 
 /// A page to be copied: read it where it was seen, or take its memory.
@@ -39,6 +40,7 @@ pub(in crate::store) struct Moving {
     pub(in crate::store) seen: Sighting,
     pub(in crate::store) memory: Option<Rc<PageMemory>>,
     pub(in crate::store) to: u8,
+    number: u32,
 }
 
 impl Moving {
@@ -93,17 +95,22 @@ impl Tiers {
 
     /// The coldest page of an SSD directory that is nearly full; it is on its way when this returns.
     pub(in crate::store) fn next_demotion(&mut self) -> Option<Moving> {
-        let crowded = self.directories.iter().find(|directory| self.is_crowded(directory))?.number;
+        let crowded: Vec<u8> =
+            self.directories.iter().filter(|dir| self.is_crowded(dir)).map(|dir| dir.number).collect();
+        crowded.into_iter().find_map(|number| self.demotion_from(number))
+    }
+
+    fn demotion_from(&mut self, crowded: u8) -> Option<Moving> {
         let victim = self.disk_evictors[usize::from(crowded)].victim()?;
         let name = self.index.name(victim);
+        let key = self.index.file(name.content())?.key;
+        let to = self.place_in(&key, Tier::Hdd)?;
         if self.directories[usize::from(crowded)].lending.was_lent(name.content()) {
             // It leaves as a whole, and page by page it cannot go elsewhere.
             let departure = self.leave_disk(crowded)?;
             self.directories[usize::from(crowded)].depart(departure);
             return None;
         }
-        let key = self.index.file(name.content())?.key;
-        let to = self.place_in(&key, Tier::Hdd)?;
         self.begin(&name, key, to)
     }
 
@@ -135,7 +142,7 @@ impl Tiers {
                 return None;
             }
             self.lifts.pop_front();
-            if !self.disk_evictors[usize::from(to)].admits(hash_of(&name)) {
+            if !self.disk_evictors[usize::from(to)].is_worthy(hash_of(&name)) {
                 self.notes.add(&name, Tier::Ssd, Cause::NotAdmitted);
                 continue;
             }
@@ -144,19 +151,20 @@ impl Tiers {
     }
 
     fn begin(&mut self, name: &PageKey, key: FileKey, to: u8) -> Option<Moving> {
+        let number = self.index.next_generation();
         let page = self.index.get_mut(name)?;
         let OnDisk::Present { directory: from, record } = page.disk else { return None };
         let generation = page.generation;
         let memory = page.memory.clone();
         unlink(&mut *self.disk_evictors[usize::from(from)], &mut page.disk_node, name);
-        self.moving.insert(*name, Move { from, to, generation });
+        self.moving.insert(*name, Move { from, to, number });
         let seen = Sighting { directory: from, record, generation, is_hot: false };
-        Some(Moving { key, page: name.page, seen, memory, to })
+        Some(Moving { key, page: name.page, seen, memory, to, number })
     }
 
     /// Hands a page that was read over to the writer of its new directory; `false` if nobody wants it there any more.
     pub(in crate::store) fn copy(&mut self, moving: &Moving, memory: Rc<PageMemory>) -> bool {
-        let job = Job { key: moving.key, page: moving.page, generation: moving.seen.generation, memory };
+        let job = Job { key: moving.key, page: moving.page, generation: moving.number, memory };
         if !self.is_moving_to(moving.to, &job) {
             return false;
         }
@@ -170,13 +178,15 @@ impl Tiers {
 
     pub(super) fn is_moving_to(&self, directory: u8, job: &Job) -> bool {
         let moved = self.moving.get(&job.key.page(job.page));
-        moved.is_some_and(|moved| moved.to == directory && moved.generation == job.generation)
+        moved.is_some_and(|moved| moved.to == directory && moved.number == job.generation)
     }
 
     /// A move came to nothing: the page stays where it is.
     pub(in crate::store) fn end_move(&mut self, name: &PageKey) {
-        let Some(moved) = self.moving.remove(name) else { return };
-        let Some(page) = self.index.get(name).filter(|page| page.generation == moved.generation) else { return };
+        if self.moving.remove(name).is_none() {
+            return;
+        }
+        let Some(page) = self.index.get(name) else { return };
         let OnDisk::Present { directory, record } = page.disk else { return };
         if page.held_bytes == 0 && page.disk_node == NO_NODE {
             self.set_present(name, directory, record);
@@ -219,7 +229,8 @@ impl Tiers {
 
     /// Healthy directories of both disk tiers.
     pub(super) fn has_both_tiers(directories: &[Rc<Directory>]) -> bool {
-        let has = |index: usize| directories.iter().any(|directory| directory.tier_index() == index);
+        let has =
+            |index: usize| directories.iter().any(|directory| directory.tier_index() == index && !directory.bad.get());
         (0..DISK_TIERS).all(has)
     }
 }

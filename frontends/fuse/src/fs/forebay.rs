@@ -267,6 +267,7 @@ impl Handler for Forebay {
         // The content of a node never changes, so its pages may always stay.
         let (bits, backing_id, place) = match way {
             Way::Backed(backing_id) => (FOPEN_PASSTHROUGH, Some(backing_id), PASSED),
+            Way::BackedDirect(backing_id) => (FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO, Some(backing_id), DIRECT),
             Way::Served if flags & libc::O_DIRECT as u32 != 0 => (FOPEN_DIRECT_IO, None, DIRECT),
             Way::Served => (FOPEN_KEEP_CACHE, None, CACHED),
         };

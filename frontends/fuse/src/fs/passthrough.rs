@@ -2,7 +2,7 @@
 //! session's threads.
 //!
 //! Invariants, all of them the kernel's: while any open of a node lives, its further opens are of the same kind, and the
-//! backed ones have the same backing id; an open(2) of the other kind would fail with EIO, or, mapped, would keep it from
+//! backed ones have the same backing id (reads of one that is direct as well come here nevertheless); an open(2) of the other kind would fail with EIO, or, mapped, would keep it from
 //! ever working. A backing id is given back with the last release of its node, not sooner and not later. An open counts
 //! from when its kind is chosen, which is before the kernel hears of it, until its release, which the kernel sends after
 //! it has let go.
@@ -19,17 +19,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(super) enum Way {
     /// By the kernel, from the local file with this backing id.
     Backed(u32),
+    /// Through this process too, though the node has this backing id: its file is not for new readers any more.
+    BackedDirect(u32),
     /// Through this process.
     Served,
 }
 
 /// The opens of a node that live.
 enum Opens {
-    /// `_file` holds the lease.
+    /// `file` holds the lease.
     Backed {
         id: u32,
         count: u32,
-        _file: Arc<LocalFile>,
+        file: Arc<LocalFile>,
     },
     Served {
         count: u32,
@@ -99,9 +101,9 @@ impl Passthrough {
 
     fn join_in(nodes: &mut HashMap<u64, Opens>, node: u64) -> Option<Way> {
         Some(match nodes.get_mut(&node)? {
-            Opens::Backed { id, count, .. } => {
+            Opens::Backed { id, count, file } => {
                 *count += 1;
-                Way::Backed(*id)
+                if file.is_good() { Way::Backed(*id) } else { Way::BackedDirect(*id) }
             }
             Opens::Served { count } => {
                 *count += 1;
@@ -123,7 +125,7 @@ impl Passthrough {
         }
         let backed = file.and_then(|file| Some((self.register(&file)?, file)));
         let (way, opens) = match backed {
-            Some((id, file)) => (Way::Backed(id), Opens::Backed { id, count: 1, _file: file }),
+            Some((id, file)) => (Way::Backed(id), Opens::Backed { id, count: 1, file }),
             None => (Way::Served, Opens::Served { count: 1 }),
         };
         nodes.insert(node, opens);
