@@ -94,12 +94,13 @@ fn killed_while_it_fills_it_keeps_only_right_pages() {
     }
     cluster.mount_local("/data", &folder, &["--freshness", "1h"]);
     let mountpoint = cluster.mountpoint();
-    for round in 0..4_u64 {
+    const KILLS: u64 = 8;
+    for round in 0..KILLS {
         std::thread::scope(|scope| {
             let cli = cluster.cli();
             // Fails when the worker dies under it; that is its right.
             scope.spawn(move || drop(cli.run(&["fs", "load", "-R", "/data"])));
-            std::thread::sleep(Duration::from_millis(150 + round * 230));
+            std::thread::sleep(Duration::from_millis(150 + round * 115));
             cluster.workers[0].as_mut().expect("it runs").kill();
             cluster.start_worker(0);
         });
@@ -111,6 +112,7 @@ fn killed_while_it_fills_it_keeps_only_right_pages() {
         cluster.cli().ok(&["fs", "free", "-R", "/data"]);
     }
     assert!(Report::ask(&cluster.cli()).is_some());
+    eprintln!("{KILLS} kills, every byte compared after each");
 }
 
 #[test]
