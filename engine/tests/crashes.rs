@@ -47,6 +47,9 @@ fn config(path: &Path) -> StoreConfig {
     }
 }
 
+/// Longest time in which a load meets a disk that was cut off.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
 /// Small files, and large ones with odd ends.
 fn key(file: u64, version: u64) -> FileKey {
     let page = u64::from(PAGE);
@@ -135,6 +138,8 @@ async fn load(store: Rc<Store>, seed: u64, over: impl Fn() -> bool + 'static, ac
         if store.cached(key.file_id, key.version).ssd_bytes == key.size_bytes {
             acknowledge(key.file_id.0);
         }
+        // Once all of them are there nothing else waits for anything here, and nobody else would run.
+        glommio::timer::sleep(Duration::from_millis(1)).await;
     }
     for task in tasks {
         task.await;
@@ -303,7 +308,14 @@ fn cut_while_it_writes(kind: &str) {
                     acknowledged.borrow_mut().insert(file);
                 };
                 let cutter = std::thread::spawn(cut);
-                load(store.clone(), random.below(1 << 40), move || over.load(Ordering::Relaxed), acknowledge).await;
+                // On until the store has noticed: nothing may be on its way to the disk at the very moment.
+                let (seen, noticed) = (store.clone(), Cell::new(None::<Instant>));
+                let is_over = move || {
+                    let cut = over.load(Ordering::Relaxed).then(|| noticed.get().unwrap_or_else(Instant::now));
+                    noticed.set(cut);
+                    cut.is_some_and(|cut| seen.usage()[1].trouble.is_some() || cut.elapsed() > NOTICED_WITHIN)
+                };
+                load(store.clone(), random.below(1 << 40), is_over, acknowledge).await;
                 cutter.join().unwrap();
                 let usage = &store.usage()[1];
                 assert!(usage.trouble.is_some(), "cut off? {usage:?}");

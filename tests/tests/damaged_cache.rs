@@ -122,7 +122,11 @@ fn a_directory_of_a_later_release_is_refused_and_left_alone() {
     let log = refused.log();
     let line =
         log.lines().find(|line| line.contains("disk format 9")).unwrap_or_else(|| panic!("nothing said:\n{log}"));
-    for part in ["shard-0", "this release knows formats up to 1", "use the newer release or remove the directory"] {
+    for part in [
+        "shard-0",
+        "this release knows formats up to 1",
+        "use the newer release, or empty it with forebay worker --wipe-cache",
+    ] {
         assert!(line.contains(part), "{part:?} is not in: {line}");
     }
     assert!(std::fs::read(&superblock).expect("a superblock") == later, "touched");

@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
         let mut client = DescriptorStream::connect(&path, &identity(0), PATIENCE).unwrap();
         for number in 0..4u64 {
-            let ticket = vec![7; 3 << (number * 6)];
+            let ticket = vec![7; 3 << (number * 4)];
             let (reply, descriptor) = client.call(&LeaseFile { ticket: ticket.clone() }).unwrap();
             assert_eq!((reply.lease_id, reply.size), (9, ticket.len() as u64));
             assert_eq!(descriptor.is_some(), number % 2 == 0);
