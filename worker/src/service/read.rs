@@ -307,8 +307,9 @@ mod tests {
         let computed: Vec<u32> = unit_checksums(&bytes).collect();
         assert_eq!(checksums([(&bytes[..], (0, &[1, 2, 3, 4][..]))].into_iter()), [1, 2, 3, 4]);
         assert_eq!(checksums([(&bytes[..], (UNIT_BYTES, &[2, 3][..]))].into_iter()), [computed[0], 2, 3, computed[3]]);
-        // Cut elsewhere than the page: nothing can be taken over.
-        let shifted = [(&bytes[..1], (0, &[][..])), (&bytes[1..], (UNIT_BYTES - 1, &[2, 3, 4][..]))];
-        assert_eq!(checksums(shifted.into_iter()), computed);
+        // A piece whose units begin where those of the payload do; and one cut elsewhere, of which nothing can be taken over.
+        let begun = |offset| [(&bytes[..1], (0, &[][..])), (&bytes[1..], (offset, &[2, 3, 4][..]))].into_iter();
+        assert_eq!(checksums(begun(UNIT_BYTES - 1)), [computed[0], 2, 3, 4]);
+        assert_eq!(checksums(begun(0)), computed);
     }
 }
