@@ -5,6 +5,7 @@
 
 use forebay_base::log::AUDIT;
 use forebay_base::{FileId, KindError};
+use forebay_net::message::change::{CreateFile, GrantSession, MakeDirectory, RecordSaved, Remove, Rename, SetAttr};
 use forebay_net::message::cluster::{LogLevel, RegisterWorker};
 use forebay_net::message::job::{CancelJob, SubmitJob};
 use forebay_net::message::namespace::{Mount, Refresh, RemovePathPolicy, SetPathPolicy, Unmount, UpdateMount};
@@ -27,6 +28,13 @@ fn is_audited(op: Op) -> bool {
         | Op::Refresh
         | Op::GrantWrite
         | Op::RecordWrite
+        | Op::CreateFile
+        | Op::GrantSession
+        | Op::RecordSaved
+        | Op::MakeDirectory
+        | Op::Remove
+        | Op::Rename
+        | Op::SetAttr
         | Op::SetPathPolicy
         | Op::RemovePathPolicy => true,
         Op::Hello
@@ -59,6 +67,15 @@ fn is_audited(op: Op) -> bool {
         | Op::UploadPiece
         | Op::FinishUpload
         | Op::AbortUpload
+        | Op::HoldSessions
+        | Op::OpenSession
+        | Op::WriteSession
+        | Op::ReadSession
+        | Op::ResizeSession
+        | Op::SyncSession
+        | Op::SaveSession
+        | Op::EndSession
+        | Op::RenewSessions
         | Op::LeaseFile
         | Op::ReturnLeases
         | Op::RenewLeases
@@ -73,6 +90,10 @@ fn without_credentials(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_string() };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     format!("{scheme}://{}{path}", host.rsplit_once('@').map_or(host, |(_, host)| host))
+}
+
+fn named(parent: u64, name: &[u8]) -> String {
+    format!("\"{}\" in {}", String::from_utf8_lossy(name), FileId(parent))
 }
 
 /// What a request is about, in a few words without secrets.
@@ -102,6 +123,16 @@ fn subject(op: Op, body: &[u8]) -> String {
             format!("{}{replaces}", String::from_utf8_lossy(&request.path))
         }),
         Op::RecordWrite => read(body, |request: RecordWrite| String::from_utf8_lossy(&request.path).into_owned()),
+        Op::CreateFile => read(body, |request: CreateFile| named(request.parent, &request.name)),
+        Op::GrantSession => read(body, |request: GrantSession| format!("file {}", FileId(request.file_id))),
+        Op::RecordSaved => read(body, |request: RecordSaved| format!("file {}", FileId(request.file_id))),
+        Op::MakeDirectory => read(body, |request: MakeDirectory| named(request.parent, &request.name)),
+        Op::Remove => read(body, |request: Remove| named(request.parent, &request.name)),
+        Op::Rename => read(body, |request: Rename| {
+            let (old, new) = (named(request.parent, &request.name), named(request.new_parent, &request.new_name));
+            format!("{old} to {new}")
+        }),
+        Op::SetAttr => read(body, |request: SetAttr| format!("file {}", FileId(request.file_id))),
         Op::SetPathPolicy => read(body, |request: SetPathPolicy| {
             let mut text = request.policy.path;
             text.extend(request.policy.freshness_ms.map(|ms| format!(" freshness {ms} ms")));

@@ -3,12 +3,14 @@
 //! Invariants: a released struct or op number is never edited, a change is a new op; fields are fixed-width; bytes are
 //! always validated (bytecheck) before they are looked at, and the frame's CRC is checked before that.
 
+pub mod change;
 pub mod cluster;
 pub mod data;
 pub mod handout;
 pub mod handshake;
 pub mod job;
 pub mod namespace;
+pub mod session;
 pub mod write;
 
 use forebay_base::{ErrorKind, KindError};
@@ -92,6 +94,22 @@ ops! {
     GrantWrite = 0x0218,
     /// Looks at a path in its store after a write.
     RecordWrite = 0x0219,
+    /// A new file.
+    CreateFile = 0x0220,
+    /// Leave to write a file that is there.
+    GrantSession = 0x0221,
+    /// The store has a session's content.
+    RecordSaved = 0x0222,
+    /// A client's write sessions, renewed.
+    HoldSessions = 0x0223,
+    /// A new directory.
+    MakeDirectory = 0x0224,
+    /// A file or directory goes.
+    Remove = 0x0225,
+    /// Another name.
+    Rename = 0x0226,
+    /// Other attributes.
+    SetAttr = 0x0227,
     /// The cluster map.
     GetClusterMap = 0x0301,
     /// A worker joins.
@@ -136,6 +154,22 @@ ops! {
     RenewLeases = 0x0432,
     /// What a core knows of a file's cache, and why pages of it left.
     Explain = 0x0440,
+    /// Begins or joins a write session.
+    OpenSession = 0x0450,
+    /// Writes to it.
+    WriteSession = 0x0451,
+    /// Reads from it.
+    ReadSession = 0x0452,
+    /// Changes its length.
+    ResizeSession = 0x0453,
+    /// Makes it durable.
+    SyncSession = 0x0454,
+    /// Puts it into the store.
+    SaveSession = 0x0455,
+    /// Ends it.
+    EndSession = 0x0456,
+    /// Keeps it alive.
+    RenewSessions = 0x0457,
     /// Starts a job.
     SubmitJob = 0x0501,
     /// Lists jobs.

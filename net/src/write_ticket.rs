@@ -15,8 +15,12 @@ pub struct WriteTicket {
     pub mount_id: u32,
     /// The key in the store, relative to the mount's URI.
     pub store_key: String,
+    /// `FileId` of the write session that it lets in; 0 for an upload, which needs none.
+    pub file_id: u64,
     /// Whether what is there may not be replaced.
     pub create_only: bool,
+    /// The fingerprint of the only content that may be replaced; empty: any.
+    pub replaces: String,
     /// Milliseconds since 1970 when it ends: an upload begins before.
     pub expires_unix_ms: u64,
 }
@@ -55,7 +59,14 @@ mod tests {
     use super::*;
 
     fn ticket() -> WriteTicket {
-        WriteTicket { mount_id: 3, store_key: "a/b".into(), create_only: true, expires_unix_ms: 1000 }
+        WriteTicket {
+            mount_id: 3,
+            store_key: "a/b".into(),
+            file_id: 9,
+            create_only: true,
+            replaces: "e1".into(),
+            expires_unix_ms: 1000,
+        }
     }
 
     #[test]

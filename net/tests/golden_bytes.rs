@@ -2,12 +2,14 @@
 //!
 //! Invariant: `golden/messages.txt` has one line per body, `Name hex`; lines are added, never changed.
 
+use forebay_net::message::change::*;
 use forebay_net::message::cluster::*;
 use forebay_net::message::data::*;
 use forebay_net::message::handout::*;
 use forebay_net::message::handshake::*;
 use forebay_net::message::job::*;
 use forebay_net::message::namespace::*;
+use forebay_net::message::session::*;
 use forebay_net::message::write::*;
 use forebay_net::message::{Empty, Message, Op, Wire};
 use forebay_net::ticket::Ticket;
@@ -358,10 +360,18 @@ fn bodies() -> Vec<Body> {
     .into_iter()
     .flatten()
     .chain(leases())
+    .chain(changes())
+    .chain(sessions())
     .collect::<Vec<_>>();
     all.push(body(None, "Ticket".into(), &ticket, |got| *got == ticket));
-    let write_ticket =
-        WriteTicket { mount_id: 3, store_key: "a/b.parquet".into(), create_only: true, expires_unix_ms: 1 << 40 };
+    let write_ticket = WriteTicket {
+        mount_id: 3,
+        store_key: "a/b.parquet".into(),
+        file_id: 9,
+        create_only: true,
+        replaces: "etag:\"abc-1\"".into(),
+        expires_unix_ms: 1 << 40,
+    };
     all.push(body(None, "WriteTicket".into(), &write_ticket, |got| *got == write_ticket));
     all
 }
@@ -371,6 +381,51 @@ fn leases() -> Vec<Body> {
         both(LeaseFile { ticket: vec![1, 2, 3] }, LeaseFileReply { state: LEASE_GRANTED, lease_id: 5, size: 6 << 30 }),
         both(ReturnLeases { lease_ids: vec![5, 6] }, Empty::default()),
         both(RenewLeases::default(), RenewLeasesReply { gone: vec![6] }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn changes() -> Vec<Body> {
+    let grant = || SessionGrant { attr: attr(), ticket: vec![2; 5], ticket_life_ms: 60_000 };
+    let name = || b"new".to_vec();
+    [
+        both(
+            CreateFile { parent: 7, name: name(), mode: 0o640, uid: 1000, gid: 1001, client_id: 1 << 60 | 5 },
+            grant(),
+        ),
+        both(GrantSession { file_id: 9, client_id: 1 << 60 | 5 }, grant()),
+        both(RecordSaved { file_id: 9 }, attr()),
+        both(HoldSessions { client_id: 1 << 60 | 5, file_ids: vec![9, 10] }, Empty::default()),
+        both(MakeDirectory { parent: 7, name: name(), mode: 0o750, uid: 1000, gid: 1001 }, attr()),
+        both(Remove { parent: 7, name: name(), is_directory: true }, Empty::default()),
+        both(
+            Rename { parent: 7, name: name(), new_parent: 8, new_name: b"newer".to_vec(), flags: RENAME_NOREPLACE },
+            attr(),
+        ),
+        both(
+            SetAttr { file_id: 9, mode: Some(0o600), uid: None, gid: Some(1001), mtime_ms: Some(1_700_000_000_123) },
+            attr(),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn sessions() -> Vec<Body> {
+    let state = |is_new| SessionState { size: (1 << 20) + 5, is_new };
+    let saved = FinishUploadReply { size: 5, mtime_ms: 1_700_000_000_123, fingerprint: "etag:\"abc-2\"".into() };
+    [
+        both(OpenSession { ticket: vec![2; 5], join_only: true }, state(true)),
+        both(WriteSession { file_id: 9, offset: 1 << 20, bytes: b"bytes".to_vec() }, state(false)),
+        both(ReadSession { file_id: 9, offset: 1 << 20, length: 5 }, SessionBytes { bytes: b"bytes".to_vec() }),
+        both(ResizeSession { file_id: 9, size: 5 }, state(false)),
+        both(SyncSession { file_id: 9 }, Empty::default()),
+        both(SaveSession { file_id: 9, ticket: vec![2; 5] }, saved),
+        both(EndSession { file_id: 9 }, Empty::default()),
+        both(RenewSessions { file_ids: vec![9, 10] }, Empty::default()),
     ]
     .into_iter()
     .flatten()
@@ -416,7 +471,10 @@ fn damaged_bodies_never_panic() {
             UpdateMount ListPathPolicies ListPathPoliciesReply SetPathPolicy PathPolicy RemovePathPolicy Verify VerifyReply
             ListPins ListPinsReply GetFeedPosition GetFeedPositionReply Pin PinReply SubmitJob SubmitJobReply ListJobs ListJobsReply JobStatus JobStatusReply CancelJob
             GrantWrite GrantWriteReply RecordWrite BeginUpload UploadPiece FinishUpload FinishUploadReply AbortUpload
-            LeaseFile LeaseFileReply ReturnLeases RenewLeases RenewLeasesReply Ticket WriteTicket);
+            LeaseFile LeaseFileReply ReturnLeases RenewLeases RenewLeasesReply Ticket WriteTicket
+            CreateFile SessionGrant GrantSession RecordSaved HoldSessions MakeDirectory Remove Rename SetAttr
+            OpenSession SessionState WriteSession ReadSession SessionBytes ResizeSession SyncSession SaveSession EndSession
+            RenewSessions);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {

@@ -150,7 +150,18 @@ fn refused_for_good(kind: ErrorKind) -> bool {
 }
 
 fn changes_something(op: Op) -> bool {
-    matches!(op, Op::Mount | Op::Unmount | Op::UpdateMount | Op::SetPathPolicy | Op::RemovePathPolicy)
+    matches!(
+        op,
+        Op::Mount
+            | Op::Unmount
+            | Op::UpdateMount
+            | Op::SetPathPolicy
+            | Op::RemovePathPolicy
+            | Op::CreateFile
+            | Op::MakeDirectory
+            | Op::Remove
+            | Op::Rename
+    )
 }
 
 /// Calls behind which the master may have to ask a store get longer than the master's own deadline for that.
@@ -158,7 +169,19 @@ fn deadline(op: Op, rpc_timeout: Duration) -> Duration {
     match op {
         // The master says after this long how far a listing is.
         Op::ReadDir => (rpc_timeout * 3).max(Duration::from_secs(20)),
-        Op::Lookup | Op::GetAttr | Op::OpenRead | Op::Resolve | Op::GrantWrite | Op::RecordWrite => rpc_timeout * 3,
+        Op::Lookup
+        | Op::GetAttr
+        | Op::OpenRead
+        | Op::Resolve
+        | Op::GrantWrite
+        | Op::RecordWrite
+        | Op::CreateFile
+        | Op::GrantSession
+        | Op::RecordSaved => rpc_timeout * 3,
+        // The store is changed.
+        Op::MakeDirectory | Op::Remove | Op::SetAttr => rpc_timeout * 6,
+        // A directory's objects are copied one by one.
+        Op::Rename => rpc_timeout * 60,
         Op::Mount | Op::Unmount | Op::UpdateMount | Op::SubmitJob => rpc_timeout * 6,
         // A whole directory is listed; the store's own deadlines end it.
         Op::Refresh => rpc_timeout * 60,

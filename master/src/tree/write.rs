@@ -51,7 +51,9 @@ impl Tree {
         let ticket = WriteTicket {
             mount_id: mount.record.mount_id,
             store_key: place.key,
+            file_id: 0,
             create_only: !overwrite,
+            replaces: String::new(),
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
         };
         self.metrics.here().write_tickets.add(1);

@@ -10,7 +10,14 @@ use forebay_net::write_ticket::WriteTicket;
 
 async fn begin(cluster: &Cluster, client: &Client, upload_id: u64, key: &str, size: u64) -> Result<(), KindError> {
     let expires_unix_ms = unix_now_ms() + limits::TICKET_LIFE_MS;
-    let ticket = WriteTicket { mount_id: LOCAL, store_key: key.into(), create_only: false, expires_unix_ms };
+    let ticket = WriteTicket {
+        mount_id: LOCAL,
+        store_key: key.into(),
+        file_id: 0,
+        create_only: false,
+        replaces: String::new(),
+        expires_unix_ms,
+    };
     let ticket = cluster.signed_write(&ticket);
     client.cores[0].call(&BeginUpload { upload_id, ticket, size }, WAIT).await.map(drop)
 }
