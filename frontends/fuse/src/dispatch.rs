@@ -1,6 +1,6 @@
 //! One request to one handler call to one reply. Pure but for the handler.
 
-use crate::handler::{Content, Errno, Handler};
+use crate::handler::{Content, Entry, Errno, Handler};
 use crate::wire::{self, DirBuffer, Operation, Request};
 use bytes::Bytes;
 use std::os::fd::OwnedFd;
@@ -22,11 +22,24 @@ pub(crate) enum Undo {
     Nodes(Vec<u64>),
     File(u64),
     Directory(u64),
+    /// A file that was made, and its node.
+    Created {
+        handle: u64,
+        node: u64,
+    },
 }
 
 impl Reply {
     pub(crate) fn error(errno: Errno) -> Self {
         Self { errno: errno.raw_os_error(), body: Content::Memory(Bytes::new()), undo: Undo::Nothing }
+    }
+
+    fn done() -> Self {
+        Self::bytes(Vec::new(), Undo::Nothing)
+    }
+
+    fn entry(entry: &Entry) -> Self {
+        Self::bytes(wire::entry_reply(entry), Undo::Nodes(vec![entry.node]))
     }
 
     fn bytes(body: Vec<u8>, undo: Undo) -> Self {
@@ -40,6 +53,10 @@ impl Reply {
             Undo::Nodes(nodes) => nodes.into_iter().for_each(|node| handler.forget(node, 1)),
             Undo::File(handle) => handler.release(handle),
             Undo::Directory(handle) => handler.release_dir(handle),
+            Undo::Created { handle, node } => {
+                handler.release(handle);
+                handler.forget(node, 1);
+            }
         }
     }
 }
@@ -47,18 +64,35 @@ impl Reply {
 /// Largest listing that one reply carries, whatever the kernel asks.
 const LISTING_BYTES_MAX: usize = 1 << 20;
 
-/// Answers a request that wants an answer.
-pub(crate) async fn dispatch<H: Handler>(handler: &H, request: Request) -> Reply {
-    answer(handler, request).await.unwrap_or_else(Reply::error)
+/// Whether a request goes on when its caller is killed: a change of names is done or not, and what it made is taken back
+/// by its reply.
+pub(crate) fn runs_to_its_end(operation: &Operation) -> bool {
+    match operation {
+        Operation::SetAttr { .. }
+        | Operation::MakeNode { .. }
+        | Operation::MakeDir { .. }
+        | Operation::Create { .. }
+        | Operation::Remove { .. }
+        | Operation::Rename { .. } => true,
+        Operation::Open { flags } => changes_content(*flags),
+        _ => false,
+    }
 }
 
-async fn answer<H: Handler>(handler: &H, request: Request) -> Result<Reply, Errno> {
-    let node = request.node;
+/// Whether a file is opened to change it.
+pub(crate) fn changes_content(flags: u32) -> bool {
+    flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 || flags & libc::O_TRUNC as u32 != 0
+}
+
+/// Answers a request that wants an answer; `payload` is what a WRITE brings.
+pub(crate) async fn dispatch<H: Handler>(handler: &H, request: Request, payload: Bytes) -> Reply {
+    answer(handler, request, payload).await.unwrap_or_else(Reply::error)
+}
+
+async fn answer<H: Handler>(handler: &H, request: Request, payload: Bytes) -> Result<Reply, Errno> {
+    let (node, caller) = (request.node, request.caller);
     Ok(match request.operation {
-        Operation::Lookup { name } => {
-            let entry = handler.lookup(node, &name).await?;
-            Reply::bytes(wire::entry_reply(&entry), Undo::Nodes(vec![entry.node]))
-        }
+        Operation::Lookup { name } => Reply::entry(&handler.lookup(node, &name).await?),
         Operation::GetAttr => {
             let (attr, valid) = handler.get_attr(node).await?;
             Reply::bytes(wire::attr_reply(&attr, valid), Undo::Nothing)
@@ -73,7 +107,7 @@ async fn answer<H: Handler>(handler: &H, request: Request) -> Result<Reply, Errn
         }
         Operation::Release { handle } => {
             handler.release(handle);
-            Reply::bytes(Vec::new(), Undo::Nothing)
+            Reply::done()
         }
         Operation::OpenDir => {
             let opened = handler.open_dir(node).await?;
@@ -87,14 +121,52 @@ async fn answer<H: Handler>(handler: &H, request: Request) -> Result<Reply, Errn
         }
         Operation::ReleaseDir { handle } => {
             handler.release_dir(handle);
-            Reply::bytes(Vec::new(), Undo::Nothing)
+            Reply::done()
         }
         Operation::StatFs => Reply::bytes(wire::stat_fs_reply(&handler.stat_fs().await?), Undo::Nothing),
         Operation::GetXattr { size, name } => xattr_reply(handler.get_xattr(node, &name).await?, size)?,
         Operation::ListXattr { size } => xattr_reply(handler.list_xattr(node).await?, size)?,
-        Operation::Destroy => Reply::bytes(Vec::new(), Undo::Nothing),
-        Operation::Change => return Err(Errno::ROFS),
-        // FLUSH, ACCESS, LSEEK, POLL, IOCTL, locks: the kernel remembers ENOSYS and does without.
+        Operation::Destroy => Reply::done(),
+        Operation::SetAttr { handle, change } => {
+            let (attr, valid) = handler.set_attr(node, handle, change).await?;
+            Reply::bytes(wire::attr_reply(&attr, valid), Undo::Nothing)
+        }
+        Operation::MakeNode { name, mode } => Reply::entry(&handler.make_node(node, &name, mode, caller).await?),
+        Operation::MakeDir { name, mode } => Reply::entry(&handler.make_dir(node, &name, mode, caller).await?),
+        Operation::Create { name, mode, flags } => {
+            let (entry, opened) = handler.create(node, &name, mode, flags, caller).await?;
+            let undo = Undo::Created { handle: opened.handle, node: entry.node };
+            Reply::bytes(wire::create_reply(&entry, &opened), undo)
+        }
+        Operation::Remove { name, is_directory } => {
+            handler.remove(node, &name, is_directory).await?;
+            Reply::done()
+        }
+        Operation::Rename { name, new_parent, new_name, flags } => {
+            handler.rename(node, &name, new_parent, &new_name, flags).await?;
+            Reply::done()
+        }
+        Operation::Write { handle, offset, data: _ } => {
+            let size = payload.len() as u32;
+            handler.write(node, handle, offset, payload).await?;
+            Reply::bytes(wire::write_reply(size), Undo::Nothing)
+        }
+        Operation::Flush { handle } => {
+            handler.flush(handle).await?;
+            Reply::done()
+        }
+        Operation::Sync { handle } => {
+            handler.sync(handle).await?;
+            Reply::done()
+        }
+        // What changed in a directory is in its store before it is acknowledged.
+        Operation::SyncDir => Reply::done(),
+        Operation::Allocate { handle, offset, length, mode } => {
+            handler.allocate(handle, offset, length, mode).await?;
+            Reply::done()
+        }
+        Operation::Refused(opcode) => return Err(wire::refusal(opcode)),
+        // ACCESS, LSEEK, COPY_FILE_RANGE, POLL, IOCTL, locks: the kernel remembers ENOSYS and does without.
         Operation::Other(_) => return Err(Errno::NOSYS),
         Operation::Init(_) => return Err(Errno::IO),
         // These two have no reply; the session keeps them from coming here.

@@ -6,6 +6,7 @@
 
 pub use crate::device::Backing;
 use crate::wire::DirBuffer;
+pub use crate::wire::{AttrChange, Caller, SetTime};
 use bytes::Bytes;
 pub use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -126,4 +127,64 @@ pub trait Handler: Send + Sync + 'static {
     async fn get_xattr(&self, node: u64, name: &[u8]) -> Result<Vec<u8>, Errno>;
     /// Names of extended attributes, each ended by a zero byte.
     async fn list_xattr(&self, node: u64) -> Result<Vec<u8>, Errno>;
+    /// Changes attributes. With a size and no handle by truncate(2), which may answer ESTALE to have the name looked up
+    /// again, as an OPEN may.
+    async fn set_attr(
+        &self,
+        _node: u64,
+        _handle: Option<u64>,
+        _change: AttrChange,
+    ) -> Result<(NodeAttr, Duration), Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Makes a node that is no directory; `mode` has its type.
+    async fn make_node(&self, _parent: u64, _name: &[u8], _mode: u32, _caller: Caller) -> Result<Entry, Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Makes a directory.
+    async fn make_dir(&self, _parent: u64, _name: &[u8], _mode: u32, _caller: Caller) -> Result<Entry, Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Makes a regular file and opens it with open(2)'s flags.
+    async fn create(
+        &self,
+        _parent: u64,
+        _name: &[u8],
+        _mode: u32,
+        _flags: u32,
+        _caller: Caller,
+    ) -> Result<(Entry, Opened), Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Removes a name.
+    async fn remove(&self, _parent: u64, _name: &[u8], _is_directory: bool) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Renames.
+    async fn rename(
+        &self,
+        _parent: u64,
+        _name: &[u8],
+        _new_parent: u64,
+        _new_name: &[u8],
+        _flags: u32,
+    ) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+    /// Writes; all of it or an error.
+    async fn write(&self, _node: u64, _handle: u64, _offset: u64, _data: Bytes) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+    /// A descriptor of a file is closed; the answer is close(2)'s. May be called many times, or never.
+    async fn flush(&self, _handle: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// fsync(2).
+    async fn sync(&self, _handle: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// fallocate(2).
+    async fn allocate(&self, _handle: u64, _offset: u64, _length: u64, _mode: u32) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
 }

@@ -1,9 +1,10 @@
-//! The FUSE frontend: a mount of the whole namespace, read through the kernel's page cache.
+//! The FUSE frontend: a mount of the whole namespace, read and written through the kernel.
 //!
 //! `wire` is the kernel's protocol (pure), `device` and `mount` are the only places that touch /dev/fuse and mount(2),
 //! `session` moves requests between the kernel and a `Handler`, and `fs` is Forebay's handler. Nothing in `fs` knows of
 //! the transport, and nothing in `session` knows of Forebay (docs/decisions/0007-fuse-transport.md).
 
+mod buffers;
 mod device;
 mod dispatch;
 mod errno;

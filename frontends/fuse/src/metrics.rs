@@ -8,7 +8,7 @@ use forebay_base::metrics::{Exposition, PerCore, process};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Operations by name, in the order of `op_index`.
-const OPS: [&str; 16] = [
+const OPS: [&str; 27] = [
     "lookup",
     "getattr",
     "open",
@@ -23,12 +23,24 @@ const OPS: [&str; 16] = [
     "listxattr",
     "forget",
     "interrupt",
-    "change",
+    "setattr",
+    "mknod",
+    "mkdir",
+    "create",
+    "unlink",
+    "rmdir",
+    "rename",
+    "write",
+    "flush",
+    "fsync",
+    "fallocate",
+    "refused",
     "other",
 ];
 
 /// Errors by name, in the order of `error_index`.
-const ERRORS: [&str; 9] = ["ENOENT", "ESTALE", "EIO", "EACCES", "EROFS", "EINTR", "ENOSYS", "ENODATA", "other"];
+const ERRORS: [&str; 12] =
+    ["ENOENT", "ESTALE", "EIO", "EACCES", "EROFS", "EINTR", "ENOSYS", "ENODATA", "EEXIST", "EBUSY", "ENOSPC", "other"];
 
 /// How an open file is read: by the kernel from the worker's local file, through the kernel's page cache, or past it.
 const PATHS: [&str; 3] = ["passthrough", "cached", "direct"];
@@ -61,8 +73,9 @@ forebay_base::metrics_table! {
     /// What one core of a mount counts.
     pub struct FuseMetrics {
         op_seconds: Histogram["op" in OPS] = "forebay_fuse_op_seconds",
-            "time from a request read from the kernel to its answer, by operation; change is what a read-only mount refuses";
+            "time from a request read from the kernel to its answer, by operation; refused is what no mount offers";
         errors: Counter["errno" in ERRORS] = "forebay_fuse_errors_total", "requests answered with an error, by errno";
+        written_bytes: Counter = "forebay_fuse_written_bytes_total", "bytes taken from the kernel for writes";
         read_bytes: Counter = "forebay_fuse_read_bytes_total", "bytes given to the kernel for reads";
         in_flight: Gauge = "forebay_fuse_requests_in_flight", "requests that wait for a master or a worker";
     }
@@ -117,8 +130,19 @@ pub(crate) fn op_index(operation: &Operation) -> usize {
         Operation::ListXattr { .. } => 11,
         Operation::Forget { .. } => FORGET,
         Operation::Interrupt { .. } => INTERRUPT,
-        Operation::Change => 14,
-        Operation::Init(_) | Operation::Destroy | Operation::Other(_) => 15,
+        Operation::SetAttr { .. } => 14,
+        Operation::MakeNode { .. } => 15,
+        Operation::MakeDir { .. } => 16,
+        Operation::Create { .. } => 17,
+        Operation::Remove { is_directory: false, .. } => 18,
+        Operation::Remove { is_directory: true, .. } => 19,
+        Operation::Rename { .. } => 20,
+        Operation::Write { .. } => 21,
+        Operation::Flush { .. } => 22,
+        Operation::Sync { .. } | Operation::SyncDir => 23,
+        Operation::Allocate { .. } => 24,
+        Operation::Refused(_) => 25,
+        Operation::Init(_) | Operation::Destroy | Operation::Other(_) => 26,
     }
 }
 
@@ -137,7 +161,10 @@ pub(crate) fn error_index(errno: i32) -> usize {
         Errno::INTR => 5,
         Errno::NOSYS => 6,
         Errno::NODATA => 7,
-        _ => 8,
+        Errno::EXIST => 8,
+        Errno::BUSY => 9,
+        Errno::NOSPC => 10,
+        _ => 11,
     }
 }
 
@@ -151,12 +178,16 @@ mod tests {
         assert_eq!(OPS[op_index(&read)], "read");
         assert_eq!(OPS[op_index(&Operation::Forget { nodes: vec![] })], "forget");
         assert_eq!(OPS[op_index(&Operation::Interrupt { unique: 1 })], "interrupt");
-        assert_eq!(OPS[op_index(&Operation::Change)], "change");
+        let write = Operation::Write { handle: 1, offset: 0, data: 0..1 };
+        assert_eq!((OPS[op_index(&write)], OPS[op_index(&Operation::Refused(13))]), ("write", "refused"));
+        let remove = Operation::Remove { name: vec![], is_directory: true };
+        assert_eq!((OPS[op_index(&remove)], OPS[op_index(&Operation::SyncDir)]), ("rmdir", "fsync"));
         assert_eq!(OPS[op_index(&Operation::ListXattr { size: 0 })], "listxattr");
         assert_eq!(OPS[op_index(&Operation::ReadDir { handle: 1, offset: 0, size: 1, plus: true })], "readdirplus");
         assert_eq!(OPS[op_index(&Operation::Destroy)], "other");
         assert_eq!(ERRORS[error_index(libc::ESTALE)], "ESTALE");
         assert_eq!(ERRORS[error_index(libc::ENODATA)], "ENODATA");
+        assert_eq!(ERRORS[error_index(libc::ENOSPC)], "ENOSPC");
         assert_eq!(ERRORS[error_index(libc::ENOTDIR)], "other");
     }
 }

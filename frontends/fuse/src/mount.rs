@@ -110,7 +110,7 @@ pub fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, FuseE
         data.push_str(",allow_other");
     }
     let data = CString::new(data).expect("the text holds no zero byte");
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY | MountFlags::NOATIME;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     rustix::mount::mount("forebay", mountpoint, FILE_SYSTEM_TYPE, flags, data.as_c_str()).map_err(|error| {
         let reason = match error {
             rustix::io::Errno::PERM => "not permitted; it needs CAP_SYS_ADMIN".to_string(),

@@ -5,14 +5,16 @@
 //! read, any other becomes a local task, so that requests run in parallel without hopping threads. Invariant: a reply
 //! goes to the descriptor that its request came from.
 
+use crate::buffers::Buffers;
 use crate::device;
-use crate::dispatch::{Reply, dispatch, read_descriptor};
+use crate::dispatch::{Reply, dispatch, read_descriptor, runs_to_its_end};
 use crate::error::FuseError;
 use crate::handler::{Backing, Content, Errno, Handler};
 use crate::interrupts::{Interrupts, LOOK};
 use crate::metrics::{FORGET, FuseMetrics, INTERRUPT, READ, error_index, op_index};
 use crate::mount::{self, MountOptions};
-use crate::wire::{self, Init, InitReply, Operation, Request};
+use crate::wire::{self, Init, InitReply, Operation};
+use bytes::Bytes;
 use forebay_base::metrics::PerCore;
 use futures::future::{AbortHandle, Abortable};
 use rustix::event::{PollFd, PollFlags};
@@ -49,9 +51,10 @@ pub struct Session {
     metrics: Arc<PerCore<FuseMetrics>>,
 }
 
-const MAX_WRITE_BYTES: u32 = 32 << 10;
-/// Holds the largest request: `max_write` and its headers. Larger ones only save reads of forgotten nodes.
-const REQUEST_BYTES: usize = 64 << 10;
+/// What one message to a worker carries.
+const MAX_WRITE_BYTES: u32 = 1 << 20;
+/// Holds the largest request: `max_write` and its headers.
+const REQUEST_BYTES: usize = (MAX_WRITE_BYTES + PAGE_BYTES) as usize;
 const MAX_BACKGROUND: u16 = 64;
 const CONGESTION_THRESHOLD: u16 = 48;
 const INIT_TIMEOUT_S: i64 = 10;
@@ -215,7 +218,7 @@ fn init_answer(init: &Init, options: &SessionOptions) -> Result<Option<InitReply
         );
         return Err(FuseError::Protocol(message));
     }
-    let pages = options.max_read.div_ceil(PAGE_BYTES).clamp(1, u32::from(u16::MAX));
+    let pages = options.max_read.max(MAX_WRITE_BYTES).div_ceil(PAGE_BYTES).clamp(1, u32::from(u16::MAX));
     let passthrough = if options.passthrough { init.flags & wire::PASSTHROUGH } else { 0 };
     Ok(Some(InitReply {
         max_readahead: init.max_readahead,
@@ -241,8 +244,8 @@ fn thread_main<H: Handler>(
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let descriptor = device::watch(descriptor)?;
-        let lane = Rc::new(Lane { descriptor, handler, interrupts, metrics });
-        let mut buffer = vec![0; REQUEST_BYTES];
+        let lane = Rc::new(Lane { descriptor, handler, interrupts, metrics, buffers: Buffers::new(REQUEST_BYTES) });
+        let mut buffer = lane.buffers.take();
         let mut burst = 0;
         loop {
             let mut ready = lane
@@ -251,11 +254,12 @@ fn thread_main<H: Handler>(
                 .await
                 .map_err(|error| FuseError::system("cannot wait for /dev/fuse", error))?;
             loop {
+                lane.buffers.room().await;
                 let read = ready.try_io(|descriptor| Ok(rustix::io::read(descriptor.get_ref(), &mut buffer)?));
                 match read {
                     Err(_would_block) => break,
                     Ok(Ok(0)) => return Ok(()),
-                    Ok(Ok(length)) => lane.clone().accept(&buffer[..length]).await,
+                    Ok(Ok(length)) => lane.clone().accept(&mut buffer, length).await,
                     Ok(Err(error)) => match error.raw_os_error() {
                         Some(libc::ENODEV) => return Ok(()),
                         // ENOENT: the request was aborted before it could be read.
@@ -279,6 +283,7 @@ struct Lane<H> {
     handler: Arc<H>,
     interrupts: Arc<Interrupts>,
     metrics: Arc<PerCore<FuseMetrics>>,
+    buffers: Arc<Buffers>,
 }
 
 impl<H: Handler> Lane<H> {
@@ -294,8 +299,8 @@ impl<H: Handler> Lane<H> {
     }
 
     /// Starts on one request, and ends it too if nothing has to be waited for.
-    async fn accept(self: Rc<Self>, bytes: &[u8]) {
-        let request = match wire::decode(bytes) {
+    async fn accept(self: Rc<Self>, buffer: &mut Vec<u8>, length: usize) {
+        let request = match wire::decode(&buffer[..length]) {
             Ok(request) => request,
             Err(error) => {
                 tracing::warn!(%error, "request refused");
@@ -305,7 +310,7 @@ impl<H: Handler> Lane<H> {
                 return;
             }
         };
-        let Request { unique, pid, .. } = request;
+        let (unique, pid) = (request.unique, request.caller.pid);
         let (op, began) = (op_index(&request.operation), Instant::now());
         match &request.operation {
             Operation::Forget { nodes } => {
@@ -322,16 +327,22 @@ impl<H: Handler> Lane<H> {
             }
             _ => {}
         }
+        let payload = match &request.operation {
+            Operation::Write { data, .. } => self.buffers.payload(buffer, data.clone()),
+            _ => Bytes::new(),
+        };
+        self.metrics.here().written_bytes.add(payload.len() as u64);
+        let may_end_early = !runs_to_its_end(&request.operation);
         let lane = self.clone();
         let mut work: Pin<Box<dyn Future<Output = Reply>>> =
-            Box::pin(async move { dispatch(&*lane.handler, request).await });
+            Box::pin(async move { dispatch(&*lane.handler, request, payload).await });
         if let std::task::Poll::Ready(reply) = futures::poll!(work.as_mut()) {
             self.count(op, began, &reply);
             self.send(unique, reply);
             return;
         }
         let (abort, registration) = AbortHandle::new_pair();
-        if self.interrupts.begin(unique, pid, abort) {
+        if may_end_early && self.interrupts.begin(unique, pid, abort) {
             self.clone().watch(unique);
         }
         tokio::task::spawn_local(async move {

@@ -5,10 +5,15 @@
 mod abi;
 mod decode;
 mod encode;
+mod operation;
 
 pub use abi::{
     FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH, GETATTR_FH, INIT_FLAGS_WANTED, KERNEL_MAJOR,
     KERNEL_MINOR, KERNEL_MINOR_MIN, PASSTHROUGH, ROOT_NODE,
 };
-pub use decode::{DecodeError, Init, Operation, Request, decode};
-pub use encode::{DirBuffer, InitReply, attr_reply, entry_reply, init_reply, open_reply, out_header, stat_fs_reply};
+pub use decode::{DecodeError, decode};
+pub use encode::{
+    DirBuffer, InitReply, attr_reply, create_reply, entry_reply, init_reply, open_reply, out_header, stat_fs_reply,
+    write_reply,
+};
+pub use operation::{AttrChange, Caller, Init, Operation, Request, SetTime, refusal};

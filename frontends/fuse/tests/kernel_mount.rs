@@ -84,7 +84,10 @@ impl Handler for Memory {
         Ok((Self::attr(ino, content.len(), false), VALID))
     }
 
-    async fn open(&self, node: u64, _flags: u32) -> Result<Opened, Errno> {
+    async fn open(&self, node: u64, flags: u32) -> Result<Opened, Errno> {
+        if flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
+            return Err(Errno::ROFS);
+        }
         if self.live(node).is_none() {
             self.refused_opens.fetch_add(1, Ordering::Relaxed);
             return Err(Errno::STALE);

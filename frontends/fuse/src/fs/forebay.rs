@@ -12,6 +12,7 @@ use super::names::Names;
 use super::node_table::{Node, NodeTable};
 use super::passthrough::{Passthrough, Way};
 use super::walk::{WINDOW, Walks};
+use crate::dispatch::changes_content;
 use crate::errno::errno_of;
 use crate::handler::{Backing, Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
 use crate::metrics::{CACHED, DIRECT, OpenedFiles, PASSED};
@@ -247,7 +248,7 @@ impl Handler for Forebay {
     }
 
     async fn open(&self, id: u64, flags: u32) -> Result<Opened, Errno> {
-        if flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
+        if changes_content(flags) {
             return Err(Errno::ROFS);
         }
         let node = self.node(id)?;

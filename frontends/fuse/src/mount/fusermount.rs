@@ -19,7 +19,7 @@ pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd
     rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)
         .map_err(|error| FuseError::system("cannot set close-on-exec", error))?;
     let mut text = format!(
-        "ro,nosuid,nodev,noatime,default_permissions,max_read={},fsname=forebay,subtype=forebay",
+        "nosuid,nodev,noatime,default_permissions,max_read={},fsname=forebay,subtype=forebay",
         options.max_read
     );
     if options.allow_other {

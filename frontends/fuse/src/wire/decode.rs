@@ -1,113 +1,7 @@
 //! Requests from bytes. Pure; every length is checked.
 
 use super::abi;
-
-/// A request of the kernel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// What the reply names.
-    pub unique: u64,
-    /// The node it is about; 0 for some.
-    pub node: u64,
-    /// The calling thread, in the server's pid namespace; 0 if it has none there.
-    pub pid: u32,
-    /// What is wanted.
-    pub operation: Operation,
-}
-
-/// First words between the kernel and the server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Init {
-    /// The kernel's protocol.
-    pub major: u32,
-    /// Its minor version.
-    pub minor: u32,
-    /// The most read-ahead it will do.
-    pub max_readahead: u32,
-    /// What it offers, both words.
-    pub flags: u64,
-}
-
-/// What the kernel wants.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// Start.
-    Init(Init),
-    /// A name in a directory.
-    Lookup {
-        /// The name.
-        name: Vec<u8>,
-    },
-    /// The kernel drops (node, lookups). No reply.
-    Forget {
-        /// What it drops.
-        nodes: Vec<(u64, u64)>,
-    },
-    /// Attributes.
-    GetAttr,
-    /// Opens a file.
-    Open {
-        /// As given to open(2).
-        flags: u32,
-    },
-    /// Reads a file.
-    Read {
-        /// What `Open` gave.
-        handle: u64,
-        /// First byte.
-        offset: u64,
-        /// Bytes.
-        size: u32,
-    },
-    /// Closes a file.
-    Release {
-        /// What `Open` gave.
-        handle: u64,
-    },
-    /// Opens a directory.
-    OpenDir,
-    /// Reads a directory.
-    ReadDir {
-        /// What `OpenDir` gave.
-        handle: u64,
-        /// 0 or the offset of the last entry seen.
-        offset: u64,
-        /// Bytes that fit.
-        size: u32,
-        /// Whether attributes are wanted with the names.
-        plus: bool,
-    },
-    /// Closes a directory.
-    ReleaseDir {
-        /// What `OpenDir` gave.
-        handle: u64,
-    },
-    /// Capacity.
-    StatFs,
-    /// An extended attribute.
-    GetXattr {
-        /// Bytes that fit; 0 asks for the length.
-        size: u32,
-        /// Its name.
-        name: Vec<u8>,
-    },
-    /// Names of extended attributes.
-    ListXattr {
-        /// Bytes that fit; 0 asks for the length.
-        size: u32,
-    },
-    /// The caller of another request got a signal.
-    Interrupt {
-        /// That request.
-        unique: u64,
-    },
-    /// The end.
-    Destroy,
-    /// Something that would change the file system.
-    Change,
-    /// Anything else, by its number.
-    Other(u32),
-}
+use super::operation::{AttrChange, Caller, Init, Operation, Request, SetTime};
 
 /// Bytes that are no request. `unique` is there when a reply is possible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -160,12 +54,12 @@ pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
         let opcode = header.u32()?;
         let unique = header.u64()?;
         let node = header.u64()?;
-        let (_uid, _gid, pid) = (header.u32()?, header.u32()?, header.u32()?);
+        let caller = Caller { uid: header.u32()?, gid: header.u32()?, pid: header.u32()? };
         let extension_bytes = usize::from(header.u16()?) * 8;
         let _padding = header.u16()?;
-        Some((length, opcode, unique, node, pid, extension_bytes))
+        Some((length, opcode, unique, node, caller, extension_bytes))
     };
-    let Some((length, opcode, unique, node, pid, extension_bytes)) = read_header() else {
+    let Some((length, opcode, unique, node, caller, extension_bytes)) = read_header() else {
         return Err(bad(0, 0));
     };
     let body_end = length.checked_sub(extension_bytes);
@@ -174,7 +68,7 @@ pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
         _ => return Err(bad(unique, opcode)),
     };
     match operation(opcode, node, Cursor(body)) {
-        Some(operation) => Ok(Request { unique, node, pid, operation }),
+        Some(operation) => Ok(Request { unique, node, caller, operation }),
         None => Err(bad(unique, opcode)),
     }
 }
@@ -221,87 +115,72 @@ fn operation(opcode: u32, node: u64, mut body: Cursor<'_>) -> Option<Operation> 
         abi::LISTXATTR => Operation::ListXattr { size: body.u32()? },
         abi::INTERRUPT => Operation::Interrupt { unique: body.u64()? },
         abi::DESTROY => Operation::Destroy,
-        abi::SETATTR
-        | abi::SYMLINK
-        | abi::MKNOD
-        | abi::MKDIR
-        | abi::UNLINK
-        | abi::RMDIR
-        | abi::RENAME
-        | abi::LINK
-        | abi::WRITE
-        | abi::SETXATTR
-        | abi::REMOVEXATTR
-        | abi::CREATE
-        | abi::FALLOCATE
-        | abi::RENAME2
-        | abi::TMPFILE => Operation::Change,
+        abi::SETATTR => set_attr(&mut body)?,
+        abi::MKNOD => {
+            let (mode, _device, _umask, _padding) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
+            Operation::MakeNode { mode, name: body.name()?.to_vec() }
+        }
+        abi::MKDIR => {
+            let (mode, _umask) = (body.u32()?, body.u32()?);
+            Operation::MakeDir { mode, name: body.name()?.to_vec() }
+        }
+        abi::CREATE => {
+            let (flags, mode, _umask, _open_flags) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
+            Operation::Create { flags, mode, name: body.name()?.to_vec() }
+        }
+        abi::UNLINK | abi::RMDIR => {
+            Operation::Remove { name: body.name()?.to_vec(), is_directory: opcode == abi::RMDIR }
+        }
+        abi::RENAME | abi::RENAME2 => {
+            let new_parent = body.u64()?;
+            let flags = if opcode == abi::RENAME2 { (body.u32()?, body.u32()?).0 } else { 0 };
+            let (name, new_name) = (body.name()?.to_vec(), body.name()?.to_vec());
+            Operation::Rename { name, new_parent, new_name, flags }
+        }
+        abi::WRITE => {
+            let (handle, offset, size) = (body.u64()?, body.u64()?, body.u32()? as usize);
+            let (_write_flags, _lock_owner, _flags, _padding) = (body.u32()?, body.u64()?, body.u32()?, body.u32()?);
+            let start = abi::IN_HEADER_BYTES + abi::WRITE_IN_BYTES;
+            let end = start.checked_add(size).filter(|_| size == body.0.len())?;
+            Operation::Write { handle, offset, data: start..end }
+        }
+        abi::FLUSH => Operation::Flush { handle: body.u64()? },
+        abi::FSYNC => Operation::Sync { handle: body.u64()? },
+        abi::FSYNCDIR => Operation::SyncDir,
+        abi::FALLOCATE => {
+            Operation::Allocate { handle: body.u64()?, offset: body.u64()?, length: body.u64()?, mode: body.u32()? }
+        }
+        abi::SYMLINK | abi::LINK | abi::SETXATTR | abi::REMOVEXATTR | abi::TMPFILE => Operation::Refused(opcode),
         other => Operation::Other(other),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn request(opcode: u32, node: u64, body: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(&((40 + body.len()) as u32).to_ne_bytes());
-        bytes.extend_from_slice(&opcode.to_ne_bytes());
-        bytes.extend_from_slice(&77u64.to_ne_bytes());
-        bytes.extend_from_slice(&node.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 16]);
-        bytes.extend_from_slice(body);
-        bytes
-    }
-
-    #[test]
-    fn requests_are_read() {
-        let lookup = decode(&request(abi::LOOKUP, 5, b"name\0")).unwrap();
-        assert_eq!((lookup.unique, lookup.node), (77, 5));
-        assert_eq!(lookup.operation, Operation::Lookup { name: b"name".to_vec() });
-
-        let mut body = Vec::new();
-        for word in [3u64, 4096] {
-            body.extend_from_slice(&word.to_ne_bytes());
-        }
-        body.extend_from_slice(&[0, 0, 2, 0]);
-        body.extend_from_slice(&[0; 20]);
-        let read = decode(&request(abi::READ, 5, &body)).unwrap();
-        assert_eq!(read.operation, Operation::Read { handle: 3, offset: 4096, size: 0x2_0000 });
-
-        assert_eq!(decode(&request(abi::MKDIR, 1, b"\0\0\0\0\0\0\0\0x\0")).unwrap().operation, Operation::Change);
-        assert_eq!(decode(&request(9999, 1, b"")).unwrap().operation, Operation::Other(9999));
-    }
-
-    #[test]
-    fn malformed_requests_are_refused_with_their_unique() {
-        let no_zero = request(abi::LOOKUP, 5, b"name");
-        assert_eq!(decode(&no_zero).unwrap_err().unique, 77);
-        let short = request(abi::READ, 5, &[0; 8]);
-        assert!(decode(&short).is_err());
-        let mut too_many = vec![255, 255, 255, 255, 0, 0, 0, 0];
-        too_many.extend_from_slice(&[0; 16]);
-        assert!(decode(&request(abi::BATCH_FORGET, 0, &too_many)).is_err());
-        let mut lies = request(abi::STATFS, 1, b"");
-        lies[0] = 200;
-        assert!(decode(&lies).is_err());
-        let mut extended = request(abi::STATFS, 1, b"");
-        extended[36] = 200;
-        assert!(decode(&extended).is_err());
-        assert_eq!(decode(&[1, 2, 3]).unwrap_err().unique, 0);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = decode(&bytes);
-        }
-
-        #[test]
-        fn no_body_makes_it_panic(opcode in 0u32..60, body in proptest::collection::vec(any::<u8>(), 0..128)) {
-            let _ = decode(&request(opcode, 1, &body));
-        }
-    }
+fn set_attr(body: &mut Cursor<'_>) -> Option<Operation> {
+    let (valid, _padding, handle, size) = (body.u32()?, body.u32()?, body.u64()?, body.u64()?);
+    let (_lock_owner, _atime, mtime_s, _ctime) = (body.u64()?, body.u64()?, body.u64()?, body.u64()?);
+    let (_atime_ns, mtime_ns, _ctime_ns, mode) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
+    let (_unused, uid, gid, _unused_too) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
+    let has = |bit: u32| valid & bit != 0;
+    // Seconds before 1970 come as negative numbers.
+    let given = SetTime::Ms(
+        u64::try_from(mtime_s as i64)
+            .map_or(0, |s| s.saturating_mul(1000).saturating_add(u64::from(mtime_ns / 1_000_000))),
+    );
+    let mtime = match (has(abi::FATTR_MTIME), has(abi::FATTR_MTIME_NOW)) {
+        (false, false) => None,
+        (_, true) => Some(SetTime::Now),
+        (true, false) => Some(given),
+    };
+    let change = AttrChange {
+        size: has(abi::FATTR_SIZE).then_some(size),
+        mode: has(abi::FATTR_MODE).then_some(mode & abi::PERMISSION_BITS),
+        uid: has(abi::FATTR_UID).then_some(uid),
+        gid: has(abi::FATTR_GID).then_some(gid),
+        mtime,
+    };
+    Some(Operation::SetAttr { handle: has(abi::FATTR_FH).then_some(handle), change })
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -116,6 +116,21 @@ pub fn open_reply(opened: &Opened) -> Vec<u8> {
     out
 }
 
+/// What answers CREATE: `fuse_entry_out`, then `fuse_open_out`.
+#[must_use]
+pub fn create_reply(entry: &Entry, opened: &Opened) -> Vec<u8> {
+    [entry_reply(entry), open_reply(opened)].concat()
+}
+
+/// `fuse_write_out`.
+#[must_use]
+pub fn write_reply(size: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8);
+    put32(&mut out, size);
+    put32(&mut out, 0);
+    out
+}
+
 /// `fuse_statfs_out`.
 #[must_use]
 pub fn stat_fs_reply(stat: &StatFs) -> Vec<u8> {
@@ -215,6 +230,8 @@ mod tests {
         assert_eq!(entry_reply(&entry()).len(), 128);
         assert_eq!(attr_reply(&entry().attr, Duration::ZERO).len(), 104);
         assert_eq!(open_reply(&Opened { handle: 1, flags: 0, backing_id: None }).len(), 16);
+        let opened = Opened { handle: 1, flags: 0, backing_id: None };
+        assert_eq!((create_reply(&entry(), &opened).len(), write_reply(7).len()), (144, 8));
         let stat = StatFs { capacity_bytes: 1, free_bytes: 1, files: 1, block_bytes: 4096, name_bytes_max: 255 };
         assert_eq!(stat_fs_reply(&stat).len(), 80);
         let init = InitReply {
