@@ -2,9 +2,11 @@
 //!
 //! It needs an empty store that it may write to, and leaves it with objects.
 
+mod directories;
 mod listing;
 mod objects;
 mod reads;
+mod renames;
 mod uploads;
 
 use crate::under_store::{ObjectMeta, ReadStream, StoreError, UnderStore};
@@ -19,6 +21,8 @@ pub async fn run(store: Arc<dyn UnderStore>) {
     objects::run(&store).await;
     reads::run(&store).await;
     uploads::run(&store).await;
+    directories::run(&store).await;
+    renames::run(&store).await;
     listing::run(&store).await;
 }
 

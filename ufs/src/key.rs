@@ -35,6 +35,27 @@ pub(crate) fn check_file_key(key: &str) -> Result<(), Failure> {
     check_key(key)
 }
 
+/// Refuses the root as well, which is neither removed nor renamed.
+pub(crate) fn check_own_key(key: &str) -> Result<(), Failure> {
+    if key.is_empty() {
+        return Err(Failure::new(ErrorKind::Busy, "the empty key is the mount's root directory"));
+    }
+    check_key(key)
+}
+
+/// Refuses the root as well, which is there always.
+pub(crate) fn check_new_key(key: &str) -> Result<(), Failure> {
+    if key.is_empty() {
+        return Err(Failure::new(ErrorKind::Exists, "the empty key is the mount's root directory"));
+    }
+    check_key(key)
+}
+
+/// Whether `key` lies below `directory`.
+pub(crate) fn is_below(key: &str, directory: &str) -> bool {
+    key.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The last component; empty for the root.
 pub(crate) fn last_name(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or("")

@@ -16,6 +16,6 @@ mod uri;
 
 pub use open::open;
 pub use options::{StoreLimits, StoreOption, is_secret_option, known_options};
-pub use under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
+pub use under_store::{AttributeChange, ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore};
 pub use upload::{Upload, WriteMode};
 pub use uri::{StoreUri, parse_uri};

@@ -4,7 +4,9 @@
 //! beneath the mount's directory, so that no symbolic link leads out of it, whoever changes links meanwhile.
 //! What is neither a file nor a directory, names that are not UTF-8, and links that lead out are not there.
 
+mod attributes;
 mod beneath;
+mod change;
 mod directory;
 mod read;
 mod upload;
@@ -13,9 +15,9 @@ mod write;
 use crate::{
     failure::Failure,
     gate::Gate,
-    key::{check_file_key, check_key, last_name},
+    key::{check_file_key, check_key, check_new_key, check_own_key, last_name},
     options::StoreLimits,
-    under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
+    under_store::{AttributeChange, ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
     upload::{Upload, WriteMode},
 };
 use async_trait::async_trait;
@@ -111,7 +113,8 @@ impl UnderStore for LocalStore {
 
     async fn begin_upload(&self, key: &str, mode: WriteMode, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
         self.checked("upload", key, check_file_key(key))?;
-        let temporary = self.run("upload", key, move |root, key| upload::begin(root, key, mode)).await?;
+        let begun = mode.clone();
+        let temporary = self.run("upload", key, move |root, key| upload::begin(root, key, &begun)).await?;
         let (uri, root, gate) = (self.uri.clone(), Arc::clone(&self.root), Arc::clone(&self.gate));
         Ok(Box::new(upload::LocalUpload::new(uri, root, gate, key.to_string(), mode, size, temporary)))
     }
@@ -129,5 +132,32 @@ impl UnderStore for LocalStore {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.checked("delete", key, check_file_key(key))?;
         self.run("delete", key, write::delete).await
+    }
+
+    async fn make_directory(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.checked("make", key, check_new_key(key))?;
+        self.run("make", key, change::make_directory).await
+    }
+
+    async fn remove_directory(&self, key: &str) -> Result<(), StoreError> {
+        self.checked("remove", key, check_own_key(key))?;
+        self.run("remove", key, change::remove_directory).await
+    }
+
+    async fn rename(&self, from: &str, to: &str, replace: bool) -> Result<ObjectMeta, StoreError> {
+        self.checked("rename", from, check_own_key(from))?;
+        self.checked("rename", to, check_own_key(to))?;
+        let to = to.to_string();
+        self.run("rename", from, move |root, from| change::rename(root, from, &to, replace)).await
+    }
+
+    fn keeps_attributes(&self) -> bool {
+        true
+    }
+
+    async fn set_attributes(&self, key: &str, change: &AttributeChange) -> Result<ObjectMeta, StoreError> {
+        self.checked("change", key, check_key(key))?;
+        let change = *change;
+        self.run("change", key, move |root, key| attributes::set(root, key, &change)).await
     }
 }

@@ -4,18 +4,24 @@
 //! `list` of a name that is both an object and a prefix lists the keys under the prefix.
 
 mod client;
+mod condition;
 pub(crate) mod config;
+mod copy;
 mod credentials;
+mod directory;
 mod failure;
 mod listing;
 mod object;
 mod read;
+mod rename;
+#[cfg(test)]
+mod rename_tests;
 mod upload;
 
 use crate::{
     failure::Failure,
     gate::Gate,
-    key::{check_file_key, check_key, last_name},
+    key::{check_file_key, check_key, check_new_key, check_own_key, last_name},
     options::StoreLimits,
     under_store::{ListPage, ObjectKind, ObjectMeta, ReadStream, StoreError, UnderStore},
     upload::{Upload, WriteMode},
@@ -25,7 +31,7 @@ use bytes::Bytes;
 use client::{Call, Client, Trouble};
 use config::S3Config;
 use forebay_base::{ErrorKind, Fingerprint};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use object::{Facts, directory_meta};
 use std::{
     ops::Range,
@@ -44,6 +50,8 @@ struct S3Inner {
     gate: Gate,
     prefix: String,
     recheck: bool,
+    /// How many bytes are copied at once, and in parts of how many beyond that.
+    copy_bytes: (u64, u64),
 }
 
 impl S3Store {
@@ -51,7 +59,8 @@ impl S3Store {
         let prefix = std::mem::take(&mut config.prefix);
         let recheck = config.recheck;
         let client = Client::new(config, limits.deadline)?;
-        Ok(S3Store { uri, inner: Arc::new(S3Inner { client, gate: Gate::new(limits), prefix, recheck }) })
+        let inner = S3Inner { client, gate: Gate::new(limits), prefix, recheck, copy_bytes: copy::BYTES };
+        Ok(S3Store { uri, inner: Arc::new(inner) })
     }
 
     fn named<T>(&self, result: Result<T, Failure>, operation: &'static str, key: &str) -> Result<T, StoreError> {
@@ -95,7 +104,21 @@ impl S3Inner {
         after: Option<&str>,
         deadline: Instant,
     ) -> Result<listing::Page, Failure> {
-        let mut query = vec![("delimiter", "/"), ("list-type", "2"), ("max-keys", max_keys), ("prefix", prefix)];
+        self.keys(&[("delimiter", "/"), ("max-keys", max_keys), ("prefix", prefix)], after, deadline).await
+    }
+
+    /// A page of all keys below a prefix, however deep.
+    async fn flat_page(&self, prefix: &str, after: Option<&str>, deadline: Instant) -> Result<listing::Page, Failure> {
+        self.keys(&[("max-keys", "1000"), ("prefix", prefix)], after, deadline).await
+    }
+
+    async fn keys(
+        &self,
+        asked: &[(&str, &str)],
+        after: Option<&str>,
+        deadline: Instant,
+    ) -> Result<listing::Page, Failure> {
+        let mut query = [asked, &[("list-type", "2")]].concat();
         query.extend(after.map(|token| ("continuation-token", token)));
         query.sort_unstable();
         let call = Call { query: &query, ..Call::new(Method::GET, "") };
@@ -146,7 +169,7 @@ impl S3Inner {
         &self,
         key: &str,
         bytes: Bytes,
-        create_only: bool,
+        mode: &WriteMode,
         deadline: Instant,
         unless: Option<&AtomicBool>,
     ) -> Result<ObjectMeta, Failure> {
@@ -154,24 +177,35 @@ impl S3Inner {
         let full_key = self.full_key(key);
         let size = bytes.len() as u64;
         let mut call = Call { body: bytes, unless, ..Call::new(Method::PUT, &full_key) };
-        if create_only {
-            call.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
-            // Sent again after an answer was lost, it would meet its own object and report a conflict.
-            call.is_repeatable = false;
+        condition::set(&mut call, mode);
+        if matches!(mode, WriteMode::ReplaceOnly(_)) {
+            self.look_before(&full_key, mode).await?;
         }
-        let response = self.client.send(&call, &self.gate, deadline).await.map_err(|trouble| match trouble {
-            Trouble::Refused(refusal) if create_only && refusal.status == StatusCode::PRECONDITION_FAILED => {
-                Failure::new(ErrorKind::Exists, format!("it exists already ({})", refusal.failure.message))
-            }
-            trouble => trouble.into(),
-        })?;
+        let sent = self.client.send(&call, &self.gate, deadline).await;
+        let response = sent.map_err(|trouble| condition::refused(trouble, mode))?;
         Ok(self.meta_after(key, Facts::of_headers(response.headers(), Some(size))?).await)
+    }
+
+    /// `IsADirectory` or `NotFound`, for a key that is no object.
+    async fn no_object(&self, key: &str, deadline: Instant) -> Result<Failure, Failure> {
+        let page = self.page(&self.directory_prefix(key), "1", None, deadline).await?;
+        Ok(match page.is_inhabited() {
+            true => Failure::new(ErrorKind::IsADirectory, "it is a directory"),
+            false => Failure::new(ErrorKind::NotFound, "neither an object nor a prefix of any"),
+        })
     }
 
     async fn delete(&self, key: &str, deadline: Instant) -> Result<(), Failure> {
         let _permit = self.gate.enter(deadline).await?;
         let full_key = self.full_key(key);
-        self.client.send(&Call::new(Method::DELETE, &full_key), &self.gate, deadline).await?;
+        if self.head_if_there(&full_key, deadline).await?.is_none() {
+            return Err(self.no_object(key, deadline).await?);
+        }
+        self.delete_full(&full_key, deadline).await
+    }
+
+    async fn delete_full(&self, full_key: &str, deadline: Instant) -> Result<(), Failure> {
+        self.client.send(&Call::new(Method::DELETE, full_key), &self.gate, deadline).await?;
         Ok(())
     }
 }
@@ -217,7 +251,8 @@ impl UnderStore for S3Store {
     async fn put(&self, key: &str, bytes: Bytes, create_only: bool) -> Result<ObjectMeta, StoreError> {
         self.named(check_file_key(key), "put", key)?;
         let deadline = self.inner.gate.deadline();
-        let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, create_only, deadline, None)).await;
+        let mode = if create_only { WriteMode::CreateOnly } else { WriteMode::Replace };
+        let result = self.inner.gate.within(deadline, self.inner.put(key, bytes, &mode, deadline, None)).await;
         self.named(result, "put", key)
     }
 
@@ -254,5 +289,27 @@ impl UnderStore for S3Store {
         let deadline = self.inner.gate.deadline();
         let result = self.inner.gate.within(deadline, self.inner.delete(key, deadline)).await;
         self.named(result, "delete", key)
+    }
+
+    async fn make_directory(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.named(check_new_key(key), "make", key)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.make_directory(key, deadline)).await;
+        self.named(result, "make", key)
+    }
+
+    async fn remove_directory(&self, key: &str) -> Result<(), StoreError> {
+        self.named(check_own_key(key), "remove", key)?;
+        let deadline = self.inner.gate.deadline();
+        let result = self.inner.gate.within(deadline, self.inner.remove_directory(key, deadline)).await;
+        self.named(result, "remove", key)
+    }
+
+    async fn rename(&self, from: &str, to: &str, replace: bool) -> Result<ObjectMeta, StoreError> {
+        self.named(check_own_key(from), "rename", from)?;
+        self.named(check_own_key(to), "rename", to)?;
+        // Each request has the deadline, not the whole of it.
+        let result = self.inner.rename(from, to, replace).await;
+        self.named(result, "rename", from)
     }
 }

@@ -40,6 +40,19 @@ pub struct ObjectMeta {
     pub fingerprint: Fingerprint,
 }
 
+/// What to change of a file's or directory's attributes; `None` leaves it as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AttributeChange {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Milliseconds since 1970.
+    pub mtime_ms: Option<u64>,
+}
+
 /// Part of a listing, in the store's order, which need not be the order of names.
 #[derive(Clone, Debug, Default)]
 pub struct ListPage {
@@ -57,11 +70,12 @@ pub type ReadStream = BoxStream<'static, Result<Bytes, StoreError>>;
 #[error("{store}: {operation} \"{key}\": {message}")]
 pub struct StoreError {
     /// What a caller can act on: `NotFound`, `Denied`, `Stale` (the condition failed: the content is another one),
-    /// `Unavailable`, `Invalid`, `Exists`, `Unsupported`, `Corrupt` (the store sent too few or too many bytes), `Internal`.
+    /// `Unavailable`, `Invalid`, `Exists`, `Unsupported`, `Corrupt` (the store sent too few or too many bytes), `Internal`,
+    /// `NotEmpty`, `NotADirectory`, `IsADirectory`, `NoSpace`, `ReadOnly`, `Busy`.
     pub kind: ErrorKind,
     /// The mount's URI, without secrets.
     pub store: String,
-    /// stat, list, read, put, upload, delete.
+    /// stat, list, read, put, upload, delete, make, remove, rename, change.
     pub operation: &'static str,
     /// The key.
     pub key: String,
@@ -119,10 +133,59 @@ pub trait UnderStore: Send + Sync {
     /// The error of a store without uploads.
     #[doc(hidden)]
     fn takes_no_uploads(&self, operation: &'static str, key: &str) -> StoreError {
-        let (store, message) = (self.uri().to_string(), "this store takes no uploads".to_string());
+        self.unsupported(operation, key, "this store takes no uploads")
+    }
+
+    /// The error of a store that cannot do something.
+    #[doc(hidden)]
+    fn unsupported(&self, operation: &'static str, key: &str, message: &str) -> StoreError {
+        let (store, message) = (self.uri().to_string(), message.to_string());
         StoreError { kind: ErrorKind::Unsupported, store, operation, key: key.to_string(), message }
     }
 
-    /// Removes an object. `NotFound` where the store can tell, else nothing.
+    /// Removes an object, durably. `NotFound` if there is none, `IsADirectory` if it is a directory.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Makes an empty directory, durably: `stat` and `list` show it from now on, also if nothing is ever put into it.
+    /// `Exists` if the name is taken, by a file or a directory. `NotFound` if the directory above is missing and the store
+    /// has directories of its own (local); an object store does not look at it, and two that make the same directory at
+    /// once may both succeed there.
+    async fn make_directory(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        Err(self.unsupported("make", key, "this store makes no directories"))
+    }
+
+    /// Removes an empty directory, durably. `NotEmpty`, `NotADirectory`, `NotFound`. On an object store, where a
+    /// directory is what keys begin with, one without a marker of its own ends with its last object, and what
+    /// others put into it while it is removed stays, and so does it.
+    async fn remove_directory(&self, key: &str) -> Result<(), StoreError> {
+        Err(self.unsupported("remove", key, "this store removes no directories"))
+    }
+
+    /// Gives a file, or a directory with all that is below it, another name, durably, by the rules of rename(2): a file
+    /// replaces a file, a directory an empty directory. `NotFound` if `from` or the directory above `to` is missing,
+    /// `Exists` if `to` is taken and not `replace`, `IsADirectory` for a file onto a directory, `NotADirectory` for a
+    /// directory onto a file, `NotEmpty`, `Invalid` for a directory into itself, `Unsupported` where the store's file
+    /// system ends in between. What it returns is the attributes under the new name; the fingerprint may be another one.
+    ///
+    /// Local: atomic. Object stores: objects are copied, then deleted, so a reader may see both names, or a
+    /// part of a directory's objects under the new one, meanwhile; it takes as long as copying does, only single requests have the
+    /// deadline. Nothing below `from` is deleted before all of it is under `to`. If it fails, or the process ends, the same
+    /// call again goes on where it was, whatever `replace` says. `Stale`: objects below `from` kept changing meanwhile; those that changed stay.
+    async fn rename(&self, from: &str, to: &str, replace: bool) -> Result<ObjectMeta, StoreError> {
+        let _ = to;
+        let _ = replace;
+        Err(self.unsupported("rename", from, "this store gives no other names"))
+    }
+
+    /// Whether the store keeps modes, owners and times of modification that `set_attributes` sets.
+    fn keeps_attributes(&self) -> bool {
+        false
+    }
+
+    /// Changes attributes of a file or directory, durably; the fingerprint may be another one afterwards. `NotFound`,
+    /// `Denied` (giving a file away needs rights), `Unsupported` unless `keeps_attributes`.
+    async fn set_attributes(&self, key: &str, change: &AttributeChange) -> Result<ObjectMeta, StoreError> {
+        let _ = change;
+        Err(self.unsupported("change", key, "this store keeps no attributes"))
+    }
 }

@@ -3,16 +3,22 @@
 use crate::under_store::{ObjectMeta, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
+use forebay_base::Fingerprint;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Whether an upload may replace what is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WriteMode {
     /// What has the key when the upload is finished is replaced.
     Replace,
     /// `Exists` if there is something then, decided by the store.
     CreateOnly,
+    /// `Stale` unless what has the key then is this content: nothing is left of the upload.
+    ///
+    /// Object stores decide it (`If-Match`); one that ignores that condition is asked just before, and so is a local
+    /// store: whoever replaces the content between that look and the next request (local: the rename after it, microseconds) is replaced.
+    ReplaceOnly(Fingerprint),
 }
 
 /// An object on its way into a store. Nobody sees any of it before `finish`; then all of it is there, at once.
@@ -27,7 +33,7 @@ pub trait Upload: Send {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
     /// All bytes are there: the object appears under its key, whole and durable. `Invalid` if the size that was announced
-    /// is another one, `Exists` if it may not replace what is there: nothing is left of it then. After `Unavailable` it
+    /// is another one, `Exists` or `Stale` if it may not replace what is there: nothing is left of it then. After `Unavailable` it
     /// is not known whether the object appeared.
     async fn finish(self: Box<Self>) -> Result<ObjectMeta, StoreError>;
 

@@ -68,7 +68,7 @@ async fn a_replaced_file_keeps_its_mode_and_half_a_file_has_no_name() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     fs::create_dir(dir.path().join("dir")).unwrap();
     for mode in [WriteMode::Replace, WriteMode::CreateOnly] {
-        assert!(store.begin_upload("dir", mode, None).await.is_err());
+        assert!(store.begin_upload("dir", mode.clone(), None).await.is_err());
         let below = store.begin_upload("private/below", mode, None).await.err().unwrap();
         assert_eq!(below.kind, ErrorKind::NotADirectory);
     }

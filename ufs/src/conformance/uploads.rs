@@ -18,6 +18,7 @@ pub(super) async fn run(store: &Arc<dyn UnderStore>) {
     wrong_sizes(store).await;
     bad_keys(store).await;
     create_only(store).await;
+    replace_only(store).await;
     races(store).await;
 }
 
@@ -155,6 +156,35 @@ async fn create_only(store: &Arc<dyn UnderStore>) {
         let meta = put(store, &late, &first).await;
         expect_kind(upload.finish().await, &[ErrorKind::Exists], "creating what was created meanwhile");
         assert!(read_all(store, &late, &meta).await.expect("read after a refusal") == first);
+    }
+}
+
+async fn replace_only(store: &Arc<dyn UnderStore>) {
+    for length in [3, 9 * MIB] {
+        let (first, second, third) = (pattern(length, 7), pattern(length, 8), pattern(length, 9));
+        let key = format!("uploads/only/{length}");
+        let old = put(store, &key, &first).await;
+        let only = WriteMode::ReplaceOnly(old.fingerprint.clone());
+        let new = upload(store, &key, &second, only.clone(), Some(length as u64)).await.expect("replacing what it is");
+        assert_ne!(new.fingerprint, old.fingerprint);
+        let again = upload(store, &key, &third, only, None).await;
+        expect_kind(again, &[ErrorKind::Stale], "replacing what is another one");
+        assert!(read_all(store, &key, &new).await.expect("read after a refusal") == second);
+        // What comes, or goes, while the upload goes on counts as well.
+        let begin = async |fingerprint| {
+            let only = WriteMode::ReplaceOnly(fingerprint);
+            let mut upload = store.begin_upload(&key, only, None).await.expect("begin");
+            upload.write(third.clone()).await.expect("write");
+            upload
+        };
+        let late = begin(new.fingerprint.clone()).await;
+        let other = put(store, &key, &first).await;
+        expect_kind(late.finish().await, &[ErrorKind::Stale], "replacing what was written meanwhile");
+        assert!(read_all(store, &key, &other).await.expect("read after a refusal") == first);
+        let late = begin(other.fingerprint.clone()).await;
+        store.delete(&key).await.expect("delete");
+        expect_kind(late.finish().await, &[ErrorKind::Stale], "replacing what went meanwhile");
+        expect_kind(store.stat(&key).await, &[ErrorKind::NotFound], "stat of what went");
     }
 }
 

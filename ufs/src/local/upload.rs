@@ -5,7 +5,7 @@
 //! that took too long names nothing later; whoever holds the `Temporary` last removes it, unless it was named.
 
 use super::{
-    beneath::{Root, failure_of, meta_of, open_beneath},
+    beneath::{Root, failure_of, fingerprint_of, meta_of, open_beneath},
     write::{
         attributes_of, checked_name, create, fresh_name, make_parent, name_it, parent_of, set_new_mode, sync, write_all,
     },
@@ -19,7 +19,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay_base::ErrorKind;
+use forebay_base::{ErrorKind, Fingerprint};
 use rustix::{
     fd::OwnedFd,
     fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fdatasync, statat, unlinkat},
@@ -52,7 +52,7 @@ impl Drop for Temporary {
 }
 
 /// Makes the temporary file of `key`. Blocking.
-pub(super) fn begin(root: &Root, key: &str, mode: WriteMode) -> Result<Temporary, Failure> {
+pub(super) fn begin(root: &Root, key: &str, mode: &WriteMode) -> Result<Temporary, Failure> {
     let name = checked_name(key)?;
     let (directory, path) = nearest(&root.open()?, parent_of(key))?;
     let temporary = fresh_name()?;
@@ -60,7 +60,7 @@ pub(super) fn begin(root: &Root, key: &str, mode: WriteMode) -> Result<Temporary
         match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(failure_of(errno, "asking for what is there")),
-            Ok(_) if mode == WriteMode::CreateOnly => return Err(failure_of(Errno::EXIST, "")),
+            Ok(_) if *mode == WriteMode::CreateOnly => return Err(failure_of(Errno::EXIST, "")),
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => return Err(failure_of(Errno::ISDIR, "")),
                 FileType::RegularFile => Some(stat),
@@ -83,6 +83,19 @@ pub(super) fn begin(root: &Root, key: &str, mode: WriteMode) -> Result<Temporary
         None => set_new_mode(&temporary.file)?,
     }
     Ok(temporary)
+}
+
+/// `Stale` unless what has the name is this content.
+fn is_still(root: &Root, key: &str, fingerprint: &Fingerprint) -> Result<(), Failure> {
+    let is_it = match root.stat(key) {
+        Ok(stat) => fingerprint_of(&stat) == *fingerprint,
+        Err(failure) if failure.kind == ErrorKind::NotFound => false,
+        Err(failure) => return Err(failure),
+    };
+    match is_it {
+        true => Ok(()),
+        false => Err(Failure::new(ErrorKind::Stale, "it is not what was to be replaced any more")),
+    }
 }
 
 /// The deepest directory on the way to `path` that exists.
@@ -172,7 +185,7 @@ impl Upload for LocalUpload {
             return Err(Failure::wrong_size(self.written, wanted).at(&self.uri, "upload", &self.key));
         }
         self.run(|temporary| sync(&temporary.file)).await?;
-        let (root, key, create_only) = (Arc::clone(&self.root), self.key.clone(), self.mode == WriteMode::CreateOnly);
+        let (root, key, mode) = (Arc::clone(&self.root), self.key.clone(), self.mode.clone());
         let gone = Arc::clone(&self.gone);
         let result = self.run(move |temporary| {
             let abandoned = || if gone.load(Ordering::Acquire) { Err(Failure::abandoned()) } else { Ok(()) };
@@ -180,6 +193,10 @@ impl Upload for LocalUpload {
             let parent = make_parent(&root.open()?, &key)?;
             // Making directories may have taken a while.
             abandoned()?;
+            if let WriteMode::ReplaceOnly(fingerprint) = &mode {
+                is_still(&root, &key, fingerprint)?;
+            }
+            let create_only = mode == WriteMode::CreateOnly;
             name_it(&temporary.directory, &temporary.name, &parent, last_name(&key), create_only).inspect(|()| {
                 temporary.named.store(true, Ordering::Release);
             })?;

@@ -219,7 +219,7 @@ impl Client {
 
     fn url(&self, call: &Call<'_>) -> Url {
         let mut url = self.base.clone();
-        let key = utf8_percent_encode(call.key, IN_PATH);
+        let key = in_path(call.key);
         url.set_path(&format!("{}{key}", self.base.path()));
         if !call.query.is_empty() {
             let pairs = call.query.iter().map(|(name, value)| {
@@ -234,6 +234,11 @@ impl Client {
         let host = self.base.host_str().unwrap_or("");
         self.base.port_or_known_default().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
     }
+}
+
+/// A key as it stands in a URL.
+pub(super) fn in_path(key: &str) -> String {
+    utf8_percent_encode(key, IN_PATH).to_string()
 }
 
 fn is_too_busy(status: StatusCode) -> bool {

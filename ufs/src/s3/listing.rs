@@ -35,6 +35,9 @@ struct CommonPrefix {
     prefix: String,
 }
 
+/// Keys without what all of them begin with.
+pub(super) type Keys = Vec<(String, Facts)>;
+
 /// The children that one page names.
 pub(super) struct Children {
     pub(super) entries: Vec<ObjectMeta>,
@@ -59,14 +62,35 @@ impl Page {
         !self.contents.is_empty() || !self.common_prefixes.is_empty()
     }
 
-    /// `prefix` is the directory's, with its slash; `is_first` tells that no page came before.
-    pub(super) fn children(self, prefix: &str, is_first: bool) -> Result<Children, Failure> {
-        let is_inhabited = self.is_inhabited();
-        let next = self.next_continuation_token.filter(|token| !token.is_empty());
+    /// Whether anything but the marker of the directory itself is there.
+    pub(super) fn has_more_than(&self, marker: &str) -> bool {
+        !self.common_prefixes.is_empty() || self.contents.iter().any(|content| content.key != marker)
+    }
+
+    /// The rests of all keys of a page, whether a path can name them or not, and where the next page begins.
+    pub(super) fn keys_below(self, prefix: &str) -> Result<(Keys, Option<String>), Failure> {
+        let next = self.next()?;
+        let mut keys = Vec::with_capacity(self.contents.len());
+        for content in &self.contents {
+            let rest = content.key.strip_prefix(prefix);
+            let rest = rest.ok_or_else(|| Failure::new(ErrorKind::Corrupt, "the listing has keys of elsewhere"))?;
+            keys.push((rest.to_string(), content.facts()));
+        }
+        Ok((keys, next))
+    }
+
+    fn next(&self) -> Result<Option<String>, Failure> {
+        let next = self.next_continuation_token.clone().filter(|token| !token.is_empty());
         if self.is_truncated && next.is_none() {
             return Err(Failure::new(ErrorKind::Corrupt, "the listing goes on, but the store does not say where"));
         }
-        let next = next.filter(|_| self.is_truncated);
+        Ok(next.filter(|_| self.is_truncated))
+    }
+
+    /// `prefix` is the directory's, with its slash; `is_first` tells that no page came before.
+    pub(super) fn children(self, prefix: &str, is_first: bool) -> Result<Children, Failure> {
+        let is_inhabited = self.is_inhabited();
+        let next = self.next()?;
         let first = self
             .contents
             .iter()

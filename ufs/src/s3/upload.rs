@@ -8,7 +8,7 @@
 use super::{
     S3Inner,
     client::{Call, Trouble, text},
-    failure,
+    condition, failure,
     object::{Facts, strong_etag},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use forebay_base::{ErrorKind, unix_now_ms};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use std::{
     fmt::Write,
@@ -180,11 +180,10 @@ impl S3Upload {
         if let Some(size) = self.size.filter(|size| *size != self.written) {
             return Err(Failure::wrong_size(self.written, size));
         }
-        let create_only = self.mode == WriteMode::CreateOnly;
         if self.multipart.is_none() {
             let bytes = self.filling.split().freeze();
             let deadline = self.inner.patient_deadline();
-            return self.inner.put(&self.key, bytes, create_only, deadline, Some(&self.gone)).await;
+            return self.inner.put(&self.key, bytes, &self.mode, deadline, Some(&self.gone)).await;
         }
         if !self.filling.is_empty() {
             self.send_part().await?;
@@ -195,7 +194,7 @@ impl S3Upload {
         }
         multipart.sent.sort_unstable();
         let (id, parts) = (&multipart.id, &multipart.sent);
-        let etag = self.inner.complete_multipart(&self.full_key, id, parts, create_only, &self.gone).await?;
+        let etag = self.inner.complete_multipart(&self.full_key, id, parts, &self.mode, Some(&self.gone)).await?;
         self.multipart = None;
         let written = Facts { size: self.written, mtime_s: unix_now_ms() / 1000, etag };
         Ok(self.inner.meta_after(&self.key, written).await)
@@ -283,7 +282,7 @@ impl S3Inner {
         now.checked_add(limits.deadline.saturating_mul(limits.retries.saturating_add(2))).unwrap_or(now)
     }
 
-    async fn begin_multipart(&self, full_key: &str) -> Result<String, Failure> {
+    pub(super) async fn begin_multipart(&self, full_key: &str) -> Result<String, Failure> {
         let deadline = self.gate.deadline();
         let _permit = self.gate.enter(deadline).await?;
         // Sent again after a lost answer it begins a second upload, which nobody would end.
@@ -311,21 +310,17 @@ impl S3Inner {
     }
 
     /// The new object's ETag.
-    async fn complete_multipart(
+    pub(super) async fn complete_multipart(
         &self,
         full_key: &str,
         id: &str,
         parts: &[(u32, String)],
-        create_only: bool,
-        gone: &AtomicBool,
+        mode: &WriteMode,
+        gone: Option<&AtomicBool>,
     ) -> Result<Option<String>, Failure> {
         let deadline = self.patient_deadline();
         let _permit = self.gate.enter(deadline).await?;
-        let exists = |said: &str| Failure::new(ErrorKind::Exists, format!("it exists already ({said})"));
-        if create_only && self.head_if_there(full_key, self.gate.deadline()).await?.is_some() {
-            // For servers that do not look at the condition here.
-            return Err(exists("it was written meanwhile"));
-        }
+        self.look_before(full_key, mode).await?;
         let mut body = String::from("<CompleteMultipartUpload>");
         for (number, etag) in parts {
             let etag = etag.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
@@ -336,30 +331,25 @@ impl S3Inner {
         let mut call = Call { query: &query, body: body.into(), ..Call::new(Method::POST, full_key) };
         // Done twice it would meet its own object, or an upload that is gone.
         call.is_repeatable = false;
-        call.unless = Some(gone);
+        condition::set(&mut call, mode);
+        call.unless = gone;
         // The store may put the parts together now.
         call.patience = Some(self.gate.limits().deadline.saturating_mul(6));
-        if create_only {
-            call.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
-        }
         let response = self.client.send(&call, &self.gate, deadline).await.map_err(|trouble| match trouble {
-            Trouble::Refused(refusal) if create_only && refusal.status == StatusCode::PRECONDITION_FAILED => {
-                exists(&refusal.failure.message)
-            }
             // An answer before this one may have been lost, or somebody else ended it.
             Trouble::Refused(refusal) if refusal.failure.message.starts_with("NoSuchUpload") => {
                 let said = refusal.failure.message;
                 Failure::unavailable(format!("it is not known whether the store put it together ({said})"))
             }
-            trouble => trouble.into(),
+            trouble => condition::refused(trouble, mode),
         })?;
         // The status comes before the work is done: only the document says how it ended.
         let document = tokio::time::timeout_at(deadline, text(response)).await.map_err(|_| self.gate.silent())??;
         if document.contains("<Error") {
             let refused = failure::of_response(StatusCode::INTERNAL_SERVER_ERROR, &document, None, &self.client.bucket);
             return Err(match document.contains("PreconditionFailed") {
-                true if create_only => exists(&refused.failure.message),
-                _ => refused.failure,
+                true => condition::failed(mode, &refused.failure.message),
+                false => refused.failure,
             });
         }
         let completed: Completed = quick_xml::de::from_str(&document)

@@ -7,14 +7,14 @@
 use super::{Service, Session};
 use crate::counters::{UPLOAD_DONE, UPLOAD_FAILED, UPLOAD_GIVEN_UP};
 use crate::uploads::{UploadLane, UploadRequest};
-use forebay_base::{ErrorKind, KindError, MountId, limits, log, unix_now_ms};
+use forebay_base::{ErrorKind, Fingerprint, KindError, MountId, limits, log, unix_now_ms};
 use forebay_net::message::Empty;
 use forebay_net::message::write::{
     AbortUpload, BeginUpload, FinishUpload, FinishUploadReply, PIECE_BYTES_MAX, PIECES_WAITING_MAX, SIZE_UNKNOWN,
     UploadPiece,
 };
 use forebay_net::transport::glommio::ShardReply;
-use forebay_net::{Peer, write_ticket};
+use forebay_net::{Peer, write_ticket, write_ticket::WriteTicket};
 use forebay_ufs::WriteMode;
 use futures::channel::oneshot;
 use hashbrown::HashMap;
@@ -55,6 +55,15 @@ impl Drop for Inbox {
 
 fn invalid(message: String) -> KindError {
     KindError::new(ErrorKind::Invalid, message)
+}
+
+/// What a ticket lets an upload replace.
+pub(super) fn mode_of(ticket: &WriteTicket) -> WriteMode {
+    match (ticket.create_only, ticket.replaces.as_str()) {
+        (true, _) => WriteMode::CreateOnly,
+        (false, "") => WriteMode::Replace,
+        (false, fingerprint) => WriteMode::ReplaceOnly(Fingerprint(fingerprint.to_string())),
+    }
 }
 
 impl Receiving {
@@ -110,7 +119,7 @@ impl Service {
         let upload = UploadRequest {
             mount: MountId(ticket.mount_id),
             key: ticket.store_key.clone(),
-            mode: if ticket.create_only { WriteMode::CreateOnly } else { WriteMode::Replace },
+            mode: mode_of(&ticket),
             size,
         };
         let lane = match self.uploads.begin(upload).await {
