@@ -9,6 +9,8 @@ use crate::masters::Masters;
 use crate::metrics::ClientMetrics;
 use crate::open_file::OpenFile;
 use crate::read_many;
+use crate::session::WriteSession;
+use crate::session_keeper::{Sessions, keep_renewed};
 use crate::sweep;
 use crate::workers::Workers;
 use crate::write::{self, WriteSource};
@@ -42,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) workers: Workers,
     pub(crate) map: MapCache,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) local_files: LocalFiles,
     pub(crate) metrics: Arc<PerCore<ClientMetrics>>,
     refreshed: tokio::sync::Mutex<Instant>,
@@ -108,12 +111,14 @@ impl Client {
         let masters = Masters::new(config.clone(), metrics.clone());
         let map = masters.call(&GetClusterMap::default()).await?;
         let holds = Arc::new(Holds::new(RandomState::new().hash_one(std::process::id())));
+        let sessions = Arc::<Sessions>::default();
         let inner = Arc::new(Inner {
             config,
             masters,
             workers: Workers::new(),
             map: MapCache::new(map),
             holds: holds.clone(),
+            sessions: sessions.clone(),
             local_files: LocalFiles::new(),
             metrics,
             refreshed: tokio::sync::Mutex::new(Instant::now()),
@@ -122,6 +127,7 @@ impl Client {
         tokio::spawn(keep_map_fresh(Arc::downgrade(&inner)));
         tokio::spawn(keep_swept(Arc::downgrade(&inner)));
         tokio::spawn(keep_told(Arc::downgrade(&inner), holds));
+        tokio::spawn(keep_renewed(Arc::downgrade(&inner), sessions));
         Ok(Client { inner })
     }
 
@@ -234,6 +240,24 @@ impl Client {
         progress: impl FnMut(u64),
     ) -> Result<Attr, KindError> {
         write::write_file(&self.inner, path, overwrite, source, progress).await
+    }
+
+    /// Makes a new empty file and begins to write it; others see it, its store gets it with the first save. `Exists` if the
+    /// name is taken.
+    pub async fn create_file(
+        &self,
+        parent: FileId,
+        name: &[u8],
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(Attr, Arc<WriteSession>), KindError> {
+        WriteSession::create(&self.inner, parent, name, (mode, uid, gid)).await
+    }
+
+    /// Leave to write a file that is there. `Busy` while another client writes it.
+    pub async fn write_session(&self, file: FileId) -> Result<(Attr, Arc<WriteSession>), KindError> {
+        WriteSession::of_file(&self.inner, file).await
     }
 
     /// Compares what the owners hold of a file with the store; what differs is dropped. `progress` gets the bytes of each

@@ -49,6 +49,11 @@ impl Holds {
         }
     }
 
+    /// Who this client is to the master.
+    pub(crate) fn client_id(&self) -> u64 {
+        self.client_id
+    }
+
     /// Counts one more open file.
     pub(crate) fn take(self: &Arc<Self>, mount_id: u32) -> Hold {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
