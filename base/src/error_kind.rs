@@ -47,11 +47,13 @@ pub enum ErrorKind {
     Busy = 18,
     /// The worker holds no valid ticket for this read: present one.
     TicketRequired = 19,
+    /// The two names lie in different mounts: copy instead.
+    OtherMount = 20,
 }
 
 impl ErrorKind {
     /// All kinds, in wire order.
-    pub const ALL: [ErrorKind; 19] = [
+    pub const ALL: [ErrorKind; 20] = [
         ErrorKind::NotFound,
         ErrorKind::Exists,
         ErrorKind::Invalid,
@@ -71,6 +73,7 @@ impl ErrorKind {
         ErrorKind::ReadOnly,
         ErrorKind::Busy,
         ErrorKind::TicketRequired,
+        ErrorKind::OtherMount,
     ];
 
     /// The wire number; never 0, which means success.
@@ -108,6 +111,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::ReadOnly => "read-only",
             ErrorKind::Busy => "busy",
             ErrorKind::TicketRequired => "ticket required",
+            ErrorKind::OtherMount => "in another mount",
         };
         f.write_str(text)
     }
@@ -141,6 +145,6 @@ mod tests {
             assert_eq!(ErrorKind::from_code(kind.code()), Some(kind));
         }
         assert_eq!(ErrorKind::from_code(0), None);
-        assert_eq!(ErrorKind::from_code(20), None);
+        assert_eq!(ErrorKind::from_code(21), None);
     }
 }

@@ -24,6 +24,8 @@ fn upsert(name: &[u8], kind: u8) -> Upsert {
         mode: 0o644,
         uid: 0,
         gid: 0,
+        has_attributes: true,
+        is_empty: false,
         fingerprint: if kind == KIND_FILE { "etag:0123456789abcdef".into() } else { String::new() },
     }
 }

@@ -28,6 +28,7 @@ mod serve;
 mod serve_tests;
 mod served;
 mod service;
+mod sessions;
 mod state;
 mod tree;
 mod web;

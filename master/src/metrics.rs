@@ -14,10 +14,11 @@ use forebay_net::message::job::JOB_RUNNING;
 use forebay_net::{NET_METRICS, Op};
 
 /// What a store was asked for.
-pub(crate) const STORE_CALLS: [&str; 3] = ["stat", "list", "check"];
+pub(crate) const STORE_CALLS: [&str; 4] = ["stat", "list", "check", "change"];
 pub(crate) const STAT: usize = 0;
 pub(crate) const LIST: usize = 1;
 pub(crate) const CHECK: usize = 2;
+pub(crate) const CHANGE: usize = 3;
 
 /// Mounts with samples of their own; the first in order of path.
 const MOUNTS_MAX: usize = 100;

@@ -29,6 +29,16 @@ struct Trouble {
     logged: Option<Instant>,
 }
 
+/// A directory that gets another name, until this is dropped.
+pub(crate) struct Moving<'a>(&'a MountState);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        let mut moving = self.0.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        *moving = (moving.0.saturating_sub(1), Some(Instant::now()));
+    }
+}
+
 /// Opens the mount's store.
 pub(crate) type Reopen = Box<dyn Fn() -> Result<Arc<dyn UnderStore>, StoreError> + Send + Sync>;
 
@@ -39,6 +49,8 @@ pub(crate) struct MountState {
     reopen: Reopen,
     store: Mutex<Opening>,
     trouble: Mutex<Trouble>,
+    /// Directories that get new names now, and when the last one did: keys below are in flux meanwhile.
+    moving: Mutex<(u32, Option<Instant>)>,
     pub(crate) calls: Metric,
     pub(crate) failures: Metric,
 }
@@ -73,6 +85,7 @@ impl MountState {
             reopen,
             store,
             trouble: Mutex::new(trouble),
+            moving: Mutex::default(),
             calls: Metric::default(),
             failures: Metric::default(),
         }
@@ -183,6 +196,18 @@ impl MountState {
         }
         trouble.rest_until = Some(now + REST);
         trouble.message = message;
+    }
+
+    /// A directory is about to get another name.
+    pub(crate) fn moving(&self) -> Moving<'_> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+        Moving(self)
+    }
+
+    /// Whether a directory got another name since `began`, or gets one now.
+    pub(crate) fn moved_since(&self, began: Instant) -> bool {
+        let (active, last) = *self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        active > 0 || last.is_some_and(|last| last >= began)
     }
 
     /// What people see of it.

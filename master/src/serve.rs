@@ -18,6 +18,7 @@ use crate::namespace::{Command, Outcome};
 use crate::pins::Pins;
 use crate::policies::Policies;
 use crate::service::MasterService;
+use crate::sessions::Sessions;
 use crate::state::State;
 use crate::tree::{Defaults, Tree};
 use crate::web::Web;
@@ -267,6 +268,7 @@ fn assemble(
         defaults,
         freshness: Freshness::default(),
         flights: Flights::default(),
+        sessions: Sessions::default(),
         policies: Arc::new(Policies::new(Arc::clone(&cores), Arc::clone(journal))),
         started: Instant::now(),
     });
@@ -323,6 +325,17 @@ fn background(settings: &Settings, service: &Arc<MasterService>) -> Vec<JoinHand
             }
         }
     });
+    let tree = Arc::clone(&service.tree);
+    let unsaved = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            match tree.drop_abandoned().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!("{count} files were never saved by whoever created them, and are gone"),
+                Err(error) => tracing::debug!("looking for abandoned files: {}", error.message),
+            }
+        }
+    });
     let mounts = Arc::clone(&service.mounts);
     let reopen = tokio::spawn(async move {
         loop {
@@ -330,5 +343,5 @@ fn background(settings: &Settings, service: &Arc<MasterService>) -> Vec<JoinHand
             mounts.reopen();
         }
     });
-    vec![flush, silent, reap, reopen]
+    vec![flush, silent, reap, unsaved, reopen]
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod changes;
 mod stores;
 
 #[derive(Default)]
@@ -124,7 +125,8 @@ impl UnderStore for Double {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.answer("delete", key, None)
+        let removed = self.objects.lock().unwrap().remove(key).map(|_| ());
+        self.answer("delete", key, removed)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Routes calls to what answers them, and checks who may call what.
 
+mod change;
 mod paths;
 
 use crate::cores::Cores;
@@ -165,6 +166,14 @@ impl MasterService {
                 let request: RecordWrite = decode(&body)?;
                 Ok(self.tree.record_write(&request.path).await?.to_bytes())
             }
+            Op::CreateFile
+            | Op::GrantSession
+            | Op::RecordSaved
+            | Op::HoldSessions
+            | Op::MakeDirectory
+            | Op::Remove
+            | Op::Rename
+            | Op::SetAttr => self.answer_changes(peer, op, &body).await,
             Op::Refresh
             | Op::UpdateMount
             | Op::ListPathPolicies

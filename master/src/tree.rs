@@ -3,12 +3,15 @@
 //!
 //! Runs on the serving runtime; store I/O runs on the store runtime; no lock is held over either.
 
+mod change;
 mod check;
 mod job_view;
 mod listing;
 mod open;
 mod reap;
 mod refresh;
+mod rename;
+mod saving;
 mod sync;
 mod write;
 
@@ -22,6 +25,7 @@ use crate::mount_state::MountState;
 use crate::mounts::Mounts;
 use crate::namespace::{Inode, Partition, Upsert};
 use crate::policies::Policies;
+use crate::sessions::Sessions;
 use ed25519_dalek::SigningKey;
 use forebay_base::metrics::PerCore;
 use forebay_base::{ErrorKind, FileId, KindError, limits};
@@ -61,6 +65,8 @@ impl Defaults {
             mode: meta.mode.map_or(if directory { 0o755 } else { 0o644 }, |mode| mode & 0o7777),
             uid,
             gid,
+            has_attributes: meta.mode.is_some(),
+            is_empty: false,
             fingerprint: if directory { String::new() } else { meta.fingerprint.0.clone() },
         }
     }
@@ -76,6 +82,8 @@ impl Defaults {
             mode: 0o755,
             uid: self.owner.0,
             gid: self.owner.1,
+            has_attributes: true,
+            is_empty: false,
             fingerprint: String::new(),
         }
     }
@@ -93,6 +101,7 @@ pub(crate) struct Tree {
     pub(crate) defaults: Defaults,
     pub(crate) freshness: Freshness,
     pub(crate) flights: Flights,
+    pub(crate) sessions: Sessions,
     pub(crate) policies: Arc<Policies>,
     /// The zero of its clock.
     pub(crate) started: Instant,

@@ -19,6 +19,7 @@ pub fn errno_of(kind: ErrorKind) -> Errno {
         ErrorKind::IsADirectory => Errno::ISDIR,
         ErrorKind::ReadOnly => Errno::ROFS,
         ErrorKind::Busy => Errno::BUSY,
+        ErrorKind::OtherMount => Errno::XDEV,
         ErrorKind::Overloaded
         | ErrorKind::Unavailable
         | ErrorKind::NotLeader
@@ -57,6 +58,7 @@ mod tests {
             (ErrorKind::ReadOnly, libc::EROFS),
             (ErrorKind::Busy, libc::EBUSY),
             (ErrorKind::TicketRequired, libc::EIO),
+            (ErrorKind::OtherMount, libc::EXDEV),
         ];
         assert_eq!(want.map(|(kind, _)| kind), ErrorKind::ALL);
         for (kind, errno) in want {

@@ -3,6 +3,7 @@
 //! Invariant: only partitions in `Command::partitions` are looked at, although a core may hold others; what would need
 //! another one is `Retry` on every replica alike.
 
+use super::change;
 use super::command::{Event, TABLE};
 use super::job::JobTable;
 use super::{
@@ -13,53 +14,53 @@ use forebay_base::{ErrorKind, FileId, KindError, PartitionId, placement::partiti
 use forebay_net::message::namespace::{KIND_DIRECTORY, KIND_FILE};
 
 /// Why nothing changed.
-enum Refusal {
+pub(super) enum Refusal {
     Retry,
     Refused(ErrorKind, String),
 }
 
 /// The partitions a command named.
-struct Touched<'a> {
+pub(super) struct Touched<'a> {
     all: &'a mut Partitions,
     named: &'a [u8],
 }
 
 impl Touched<'_> {
-    fn get(&self, id: PartitionId) -> Result<&Partition, Refusal> {
+    pub(super) fn get(&self, id: PartitionId) -> Result<&Partition, Refusal> {
         if !self.named.contains(&id.0) {
             return Err(Refusal::Retry);
         }
         self.all.get(&id.0).map(|partition| &**partition).ok_or(Refusal::Retry)
     }
 
-    fn home(&self, id: FileId) -> Result<&Partition, Refusal> {
+    pub(super) fn home(&self, id: FileId) -> Result<&Partition, Refusal> {
         self.get(id.partition())
     }
 
     /// For the second half of a command, when `home` has said yes.
-    fn change(&mut self, id: PartitionId) -> &mut Partition {
+    pub(super) fn change(&mut self, id: PartitionId) -> &mut Partition {
         self.all.get_mut(&id.0).expect("the check before found it")
     }
 
-    fn change_home(&mut self, id: FileId) -> &mut Partition {
+    pub(super) fn change_home(&mut self, id: FileId) -> &mut Partition {
         self.change(id.partition())
     }
 
     /// A directory that a name leads to.
-    fn directory(&self, id: FileId) -> Result<&Inode, Refusal> {
+    pub(super) fn directory(&self, id: FileId) -> Result<&Inode, Refusal> {
         match self.home(id)?.inode(id) {
             Some(inode) if inode.is_directory() && !inode.detached => Ok(inode),
             _ => Err(Refusal::Refused(ErrorKind::NotFound, format!("directory {id} does not exist any more"))),
         }
     }
 
-    fn expect(&self, directory: FileId, name: &[u8], expected: u64) -> Result<(), Refusal> {
+    pub(super) fn expect(&self, directory: FileId, name: &[u8], expected: u64) -> Result<(), Refusal> {
         let found = self.home(directory)?.entry(directory, name).map_or(0, |entry| entry.file_id.0);
         if found == expected { Ok(()) } else { Err(Refusal::Retry) }
     }
 
     /// Removes a name and what it leads to.
-    fn remove(&mut self, directory: FileId, name: &[u8], events: &mut Vec<Event>) {
+    pub(super) fn remove(&mut self, directory: FileId, name: &[u8], events: &mut Vec<Event>) {
         let Some(entry) = self.change_home(directory).entry(directory, name) else { return };
         self.change_home(directory).remove_entry(directory, name);
         let home = self.change_home(entry.file_id);
@@ -93,6 +94,11 @@ pub(crate) fn apply(partitions: &mut Partitions, count: u16, command: &Command) 
         Command::UpdateMount(mount) => update_mount(&mut touched, mount),
         Command::SetPolicy(policy) => set_policy(&mut touched, policy),
         Command::RemovePolicy { path } => remove_policy(&mut touched, path),
+        Command::CreateFile(new) => change::create_file(&mut touched, new),
+        Command::DropUnsaved(removal) => change::drop_unsaved(&mut touched, removal),
+        Command::Move(moved) => change::move_name(&mut touched, moved),
+        Command::SetKeys(keys) => change::set_keys(&mut touched, keys),
+        Command::SetAttributes(new) => change::set_attributes(&mut touched, new),
     };
     match result {
         Ok(outcome) => outcome,
@@ -190,6 +196,8 @@ fn add_mount(
                 kind: KIND_DIRECTORY,
                 listed: !is_root,
                 detached: false,
+                unsaved: false,
+                own_mtime: false,
                 version: 0,
                 size: if is_root { root.size } else { 0 },
                 mtime_ms: root.mtime_ms,
@@ -282,7 +290,11 @@ fn sync_directory(touched: &mut Touched<'_>, count: u16, sync: &SyncDirectory) -
             return Err(Refusal::Retry);
         }
         touched.expect(directory, &removal.name, removal.expected)?;
-        touched.home(FileId(removal.expected))?;
+        let id = FileId(removal.expected);
+        if touched.home(id)?.inode(id).is_some_and(|inode| inode.unsaved) {
+            // It was created since the store was asked.
+            return Err(Refusal::Retry);
+        }
     }
     let mut events = Vec::new();
     for upsert in &sync.upserts {
@@ -302,11 +314,20 @@ fn sync_name(touched: &mut Touched<'_>, count: u16, directory: FileId, upsert: &
     let current = touched.change_home(directory).entry(directory, &upsert.name);
     if let Some(entry) = current.filter(|entry| entry.kind == upsert.kind) {
         let home = touched.change_home(entry.file_id);
-        let changed = home.inode(entry.file_id).is_some_and(|inode| inode.fingerprint != upsert.fingerprint);
+        // What was never saved is empty in its version, whatever it replaces in the store.
+        let changed =
+            home.inode(entry.file_id).is_some_and(|inode| inode.unsaved || inode.fingerprint != upsert.fingerprint);
         let version = if changed && upsert.kind == KIND_FILE { home.draw_version().0 } else { 0 };
+        home.set_saved(entry.file_id);
         let Some(inode) = home.inode_mut(entry.file_id) else { return };
-        (inode.size, inode.mtime_ms) = (upsert.size, upsert.mtime_ms);
-        (inode.mode, inode.uid, inode.gid) = (upsert.mode, upsert.uid, upsert.gid);
+        inode.size = upsert.size;
+        if changed || !inode.own_mtime {
+            (inode.mtime_ms, inode.own_mtime) = (upsert.mtime_ms, false);
+        }
+        if upsert.has_attributes {
+            (inode.mode, inode.uid, inode.gid) = (upsert.mode, upsert.uid, upsert.gid);
+        }
+        inode.unsaved = false;
         if version != 0 {
             inode.version = version;
             inode.fingerprint.clone_from(&upsert.fingerprint);
@@ -335,8 +356,10 @@ fn sync_name(touched: &mut Touched<'_>, count: u16, directory: FileId, upsert: &
             parent: directory.0,
             mount_id,
             kind: upsert.kind,
-            listed: false,
+            listed: is_directory && upsert.is_empty,
             detached: false,
+            unsaved: false,
+            own_mtime: false,
             version,
             size: upsert.size,
             mtime_ms: upsert.mtime_ms,

@@ -75,6 +75,10 @@ pub(crate) struct Upsert {
     pub(crate) uid: u32,
     /// Group.
     pub(crate) gid: u32,
+    /// The store keeps mode, owner and group; otherwise those above are for what is new here, and what is known stays.
+    pub(crate) has_attributes: bool,
+    /// A new directory in which there is nothing yet.
+    pub(crate) is_empty: bool,
     /// Mark of the content; another one makes a new version.
     pub(crate) fingerprint: String,
 }
@@ -112,6 +116,66 @@ pub(crate) struct Reap {
     pub(crate) children: Vec<Removal>,
     /// Whether workers are told of each file; not for an unmounted store, whose data they drop whole.
     pub(crate) tell: bool,
+}
+
+/// A new file that its store does not have yet.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewFile {
+    /// The directory.
+    pub(crate) directory: u64,
+    /// A name that is not taken.
+    pub(crate) name: Vec<u8>,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// Owner.
+    pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
+    /// Milliseconds since 1970.
+    pub(crate) now_ms: u64,
+}
+
+/// Another name for a file or directory of the same mount; the store has done it, or does not have the file yet.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Move {
+    /// What goes: its directory, name and id.
+    pub(crate) from: Removal,
+    /// The directory that it goes to.
+    pub(crate) directory: u64,
+    /// The name that it gets.
+    pub(crate) name: Vec<u8>,
+    /// The `FileId` that the new name has, 0 for none: it is replaced.
+    pub(crate) replaced: u64,
+    /// Mark of the content under its new key; empty for a directory.
+    pub(crate) fingerprint: String,
+    /// The content is certainly the same, so the version stays.
+    pub(crate) same_content: bool,
+}
+
+/// A key in the store that follows from a directory's new name.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewKey {
+    /// Whose.
+    pub(crate) file_id: u64,
+    /// The key that it had; with another one nothing changes.
+    pub(crate) old: String,
+    /// The key that it has now.
+    pub(crate) new: String,
+}
+
+/// Attributes that a program set and the store does not keep.
+#[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewAttributes {
+    /// Whose.
+    pub(crate) file_id: u64,
+    /// Permission bits.
+    pub(crate) mode: Option<u32>,
+    /// Owner.
+    pub(crate) uid: Option<u32>,
+    /// Group.
+    pub(crate) gid: Option<u32>,
+    /// Milliseconds since 1970.
+    pub(crate) mtime_ms: Option<u64>,
 }
 
 /// One change of the namespace.
@@ -168,6 +232,16 @@ pub(crate) enum Command {
         /// Which one.
         path: String,
     },
+    /// A program creates a file.
+    CreateFile(NewFile),
+    /// A file goes that its store never had.
+    DropUnsaved(Removal),
+    /// A program gives something another name.
+    Move(Move),
+    /// What lies below a directory that was moved gets its new keys, a part of it.
+    SetKeys(Vec<NewKey>),
+    /// A program sets attributes.
+    SetAttributes(NewAttributes),
 }
 
 /// The partition that keeps the mount table, the jobs and the boot counter, and the root directory.
@@ -209,6 +283,17 @@ impl Command {
                 }
                 set.extend(sync.removals.iter().map(|removal| home(removal.expected)));
             }
+            Command::CreateFile(new) => set.push(home(new.directory)),
+            Command::DropUnsaved(removal) => set.extend([home(removal.parent), home(removal.expected)]),
+            Command::Move(moved) => {
+                set.extend([home(moved.from.parent), home(moved.from.expected), home(moved.directory)]);
+                if moved.replaced != 0 {
+                    set.push(home(moved.replaced));
+                }
+            }
+            Command::SetKeys(keys) if keys.is_empty() => set.push(TABLE.0),
+            Command::SetKeys(keys) => set.extend(keys.iter().map(|key| home(key.file_id))),
+            Command::SetAttributes(new) => set.push(home(new.file_id)),
             Command::Reap(reap) => {
                 set.push(home(reap.directory));
                 set.extend(reap.children.iter().map(|removal| home(removal.expected)));

@@ -17,6 +17,10 @@ pub(crate) struct Inode {
     pub(crate) listed: bool,
     /// A directory that no name leads to any more; its subtree is being removed.
     pub(crate) detached: bool,
+    /// A file that its store does not have yet. Its `fingerprint` is of what it replaces there, if anything.
+    pub(crate) unsaved: bool,
+    /// `mtime_ms` was set by a program and the store does not keep it.
+    pub(crate) own_mtime: bool,
     /// Live `Version`; 0 for a directory.
     pub(crate) version: u64,
     /// Bytes.

@@ -63,6 +63,8 @@ pub(crate) struct Partition {
     pub(super) jobs: JobTable,
     pub(super) policies: BTreeMap<String, PolicyRecord>,
     inodes: HashMap<FileId, Inode>,
+    /// Those of `inodes` that their stores do not have yet; follows from them.
+    unsaved: BTreeSet<FileId>,
     entries: HashMap<FileId, BTreeMap<Box<[u8]>, Dentry>>,
     dirty: Dirty,
 }
@@ -74,6 +76,7 @@ impl PartialEq for Partition {
             && (self.id, self.incarnation, self.count) == (other.id, other.incarnation, other.count)
             && self.jobs == other.jobs
             && self.inodes == other.inodes
+            && self.unsaved == other.unsaved
             && self.entries == other.entries
     }
 }
@@ -100,6 +103,7 @@ impl Partition {
             jobs: JobTable::default(),
             policies: BTreeMap::new(),
             inodes: HashMap::new(),
+            unsaved: BTreeSet::new(),
             entries: HashMap::new(),
             dirty: Dirty { head: true, ..Dirty::default() },
         };
@@ -110,6 +114,8 @@ impl Partition {
                 kind: KIND_DIRECTORY,
                 listed: true,
                 detached: false,
+                unsaved: false,
+                own_mtime: false,
                 version: 0,
                 size: 0,
                 mtime_ms: 0,
@@ -169,6 +175,11 @@ impl Partition {
         self.orphans.iter().copied()
     }
 
+    /// Files that their stores do not have yet.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = FileId> {
+        self.unsaved.iter().copied()
+    }
+
     /// The mount table; empty in every partition but the first.
     pub(crate) fn mounts(&self) -> impl Iterator<Item = &MountRecord> {
         self.mounts.values()
@@ -216,7 +227,19 @@ impl Partition {
 
     pub(super) fn put_inode(&mut self, id: FileId, inode: Inode) {
         self.dirty.inodes.insert(id);
+        self.note_unsaved(id, &inode);
         self.inodes.insert(id, inode);
+    }
+
+    fn note_unsaved(&mut self, id: FileId, inode: &Inode) {
+        if inode.unsaved {
+            self.unsaved.insert(id);
+        }
+    }
+
+    /// It is in the store now.
+    pub(super) fn set_saved(&mut self, id: FileId) {
+        self.unsaved.remove(&id);
     }
 
     pub(super) fn inode_mut(&mut self, id: FileId) -> Option<&mut Inode> {
@@ -229,6 +252,7 @@ impl Partition {
         if self.inodes.remove(&id).is_some() {
             self.dirty.inodes.insert(id);
         }
+        self.unsaved.remove(&id);
         self.entries.remove(&id);
     }
 
@@ -336,7 +360,9 @@ impl Partition {
             }
             INODE => {
                 let inode = Inode::from_bytes(value).map_err(|error| wrong(error.to_string()))?;
-                partition.inodes.insert(id()?, inode);
+                let id = id()?;
+                partition.note_unsaved(id, &inode);
+                partition.inodes.insert(id, inode);
             }
             ENTRY => {
                 let (Some(bytes), Some(kind)) = (value.first_chunk::<8>(), value.get(8)) else {

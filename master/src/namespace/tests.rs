@@ -25,6 +25,9 @@ enum Act {
     Unmount(u8),
     Upsert { place: u8, name: u8, directory: bool, content: u8 },
     Remove(u8),
+    Create { place: u8, name: u8 },
+    Move { from: u8, to: u8, name: u8 },
+    Attributes(u8, u32),
     Stale(u8),
     Reap,
     Boot,
@@ -40,6 +43,9 @@ fn act() -> impl Strategy<Value = Act> {
         12 => (any::<u8>(), 0u8..6, prop::bool::weighted(0.3), 0u8..3)
             .prop_map(|(place, name, directory, content)| Act::Upsert { place, name, directory, content }),
         4 => any::<u8>().prop_map(Act::Remove),
+        4 => (any::<u8>(), 0u8..6).prop_map(|(place, name)| Act::Create { place, name }),
+        4 => (any::<u8>(), any::<u8>(), 0u8..6).prop_map(|(from, to, name)| Act::Move { from, to, name }),
+        1 => (any::<u8>(), 0u32..0o1000).prop_map(|(place, mode)| Act::Attributes(place, mode)),
         1 => any::<u8>().prop_map(Act::Stale),
         1 => Just(Act::Reap),
         1 => Just(Act::Boot),
@@ -51,6 +57,9 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// Path -> (kind, content); directories have content 0. Mount `n` is at `/m/n`.
 type Model = BTreeMap<String, (u8, u8)>;
+
+/// The content of a file that its store does not have yet.
+const UNSAVED: u8 = 9;
 
 struct World {
     partitions: Partitions,
@@ -170,6 +179,7 @@ impl World {
                 match self.model.get(&path) {
                     Some((kind, old)) if *kind == change.kind => {
                         assert_eq!(now.file_id.0, expected, "the same file keeps its id");
+                        // One that was never saved has the content of another version.
                         assert_eq!(events.len(), usize::from(*kind == KIND_FILE && old != content));
                     }
                     _ => assert_ne!(now.file_id.0, expected, "another kind is another file"),
@@ -184,9 +194,39 @@ impl World {
                 let (at, name) = path.rsplit_once('/').unwrap();
                 let (id, child) = (self.resolve(at).unwrap(), self.resolve(&path).unwrap());
                 let removal = Removal { parent: id.0, name: name.as_bytes().to_vec(), expected: child.0 };
-                let outcome = self.run(sync(id, vec![], vec![removal]));
-                assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+                let outcome = self.run(sync(id, vec![], vec![removal.clone()]));
+                if self.model[&path].1 == UNSAVED {
+                    assert_eq!(outcome, Outcome::Retry, "a store cannot lack what it never had");
+                    assert!(matches!(self.run(Command::DropUnsaved(removal)), Outcome::Done { .. }));
+                } else {
+                    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+                    assert_eq!(self.run(Command::DropUnsaved(removal)), Outcome::Retry);
+                }
                 self.model.retain(|other, _| !lies_in(other, &path));
+            }
+            Act::Create { place, name } => {
+                let Some(at) = self.pick(*place, |path, kind| kind == KIND_DIRECTORY && path != "/m") else { return };
+                let (directory, name) = (self.resolve(&at).unwrap().0, format!("n{name}"));
+                let path = format!("{at}/{name}");
+                let (mode, now_ms) = (0o600, 5);
+                let new = NewFile { directory, name: name.into_bytes(), mode, uid: 1, gid: 2, now_ms };
+                let outcome = self.run(Command::CreateFile(new));
+                if self.model.contains_key(&path) {
+                    assert_eq!(outcome, Outcome::Retry);
+                } else {
+                    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+                    self.model.insert(path, (KIND_FILE, UNSAVED));
+                }
+            }
+            Act::Move { from, to, name } => self.move_name(*from, *to, *name),
+            Act::Attributes(place, mode) => {
+                let Some(path) = self.pick(*place, |_, _| true) else { return };
+                let id = self.resolve(&path).unwrap();
+                let new =
+                    NewAttributes { file_id: id.0, mode: Some(*mode), uid: None, gid: Some(7), mtime_ms: Some(9) };
+                assert!(matches!(self.run(Command::SetAttributes(new)), Outcome::Done { .. }));
+                let inode = self.partitions[&id.partition().0].inode(id).unwrap();
+                assert_eq!((inode.mode, inode.gid, inode.mtime_ms, inode.own_mtime), (*mode, 7, 9, true));
             }
             Act::Stale(place) => {
                 let Some(at) = self.pick(*place, |path, kind| kind == KIND_DIRECTORY && path != "/m") else { return };
@@ -197,6 +237,61 @@ impl World {
                 assert_eq!(self.entry(id, "zz"), None, "a refused command changed something");
             }
             Act::Reap => self.reap(),
+        }
+    }
+
+    fn move_name(&mut self, from: u8, to: u8, name: u8) {
+        let Some(old) = self.pick(from, |path, _| path.matches('/').count() > 2) else { return };
+        let Some(at) = self.pick(to, |path, kind| kind == KIND_DIRECTORY && path != "/m") else { return };
+        let (above, old_name) = old.rsplit_once('/').unwrap();
+        let new = format!("{at}/n{name}");
+        let (parent, id) = (self.resolve(above).unwrap(), self.resolve(&old).unwrap());
+        let directory = self.resolve(&at).unwrap();
+        let replaced = self.resolve(&new).map_or(0, |id| id.0);
+        let (kind, content) = self.model[&old];
+        let moved = Move {
+            from: Removal { parent: parent.0, name: old_name.as_bytes().to_vec(), expected: id.0 },
+            directory: directory.0,
+            name: format!("n{name}").into_bytes(),
+            replaced,
+            fingerprint: if kind == KIND_FILE { content.to_string() } else { String::new() },
+            same_content: true,
+        };
+        let same_mount = old.split('/').nth(2) == at.split('/').nth(2);
+        // What lies inside of what is moved, or the other way round, is refused before it is proposed.
+        if lies_in(&at, &old) || lies_in(&old, &new) {
+            return;
+        }
+        let before = self.partitions[&id.partition().0].inode(id).unwrap().version;
+        let outcome = self.run(Command::Move(moved));
+        if !same_mount {
+            assert_eq!(outcome, Outcome::Retry);
+            return;
+        }
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        assert_eq!(self.resolve(&new), Some(id), "it keeps its id");
+        assert_eq!(self.partitions[&id.partition().0].inode(id).unwrap().version, before);
+        self.model.retain(|path, _| !lies_in(path, &new));
+        let moved: Vec<(String, (u8, u8))> = self
+            .model
+            .iter()
+            .filter(|(path, _)| lies_in(path, &old))
+            .map(|(path, what)| (path.clone(), *what))
+            .collect();
+        self.model.retain(|path, _| !lies_in(path, &old));
+        self.model.extend(moved.into_iter().map(|(path, what)| (path.replacen(&old, &new, 1), what)));
+        let (mut keys, mut level) = (Vec::new(), vec![id]);
+        while let Some(directory) = level.pop() {
+            let home = &self.partitions[&directory.partition().0];
+            let above = home.inode(directory).unwrap().store_key.clone();
+            for (name, entry) in home.entries_after(directory, &[]) {
+                let child = self.partitions[&entry.file_id.partition().0].inode(entry.file_id).unwrap();
+                let new = format!("{above}/{}", std::str::from_utf8(name).unwrap());
+                keys.push(NewKey { file_id: entry.file_id.0, old: child.store_key.clone(), new });
+            }
+            self.run(Command::SetKeys(std::mem::take(&mut keys)));
+            let home = &self.partitions[&directory.partition().0];
+            level.extend(home.entries_after(directory, &[]).map(|(_, entry)| entry.file_id));
         }
     }
 
@@ -227,7 +322,11 @@ impl World {
             let path = format!("{at}/{}", std::str::from_utf8(name).unwrap());
             let inode = self.partitions[&entry.file_id.partition().0].inode(entry.file_id).unwrap();
             assert_eq!((inode.kind, inode.parent), (entry.kind, directory.0));
-            let content = inode.fingerprint.parse().unwrap_or(0);
+            let above = self.partitions[&directory.partition().0].inode(directory).unwrap();
+            if above.mount_id != 0 {
+                assert_eq!(Some(&inode.store_key), above.child_key(name).as_ref(), "keys follow names");
+            }
+            let content = if inode.unsaved { UNSAVED } else { inode.fingerprint.parse().unwrap_or(0) };
             assert!(found.insert(path.clone(), (entry.kind, content)).is_none());
             if entry.kind == KIND_DIRECTORY {
                 self.walk(entry.file_id, &path, found);
@@ -246,6 +345,8 @@ fn upsert(name: &str, expected: u64, directory: bool, content: u8) -> Upsert {
         mode: 0o644,
         uid: 0,
         gid: 0,
+        has_attributes: true,
+        is_empty: false,
         fingerprint: if directory { String::new() } else { content.to_string() },
     }
 }

@@ -13,14 +13,19 @@ use forebay_ufs::{ObjectMeta, StoreError, UnderStore};
 use hashbrown::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most names in one command.
 const NAMES_MAX: usize = 1000;
 /// Tries of a command whose expectations were overtaken.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;
+/// Times that a name is asked for again because a directory of its mount was moved meanwhile.
+const MOVES_WAITED: usize = 50;
+const MOVE_PAUSE: Duration = Duration::from_millis(20);
+/// The same for a listing.
+const LISTINGS_AGAIN: usize = 3;
 
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= limits::NAME_BYTES_MAX
         && name != b"."
@@ -31,13 +36,20 @@ fn is_name(name: &[u8]) -> bool {
 
 /// Whether the namespace lacks something of what the store has.
 fn differs(inode: &Inode, upsert: &Upsert) -> bool {
-    let now = (inode.kind, inode.size, inode.mtime_ms, inode.mode, inode.uid, inode.gid, &inode.fingerprint);
-    now != (upsert.kind, upsert.size, upsert.mtime_ms, upsert.mode, upsert.uid, upsert.gid, &upsert.fingerprint)
+    if inode.unsaved {
+        // Nothing but a save brings the two together.
+        return false;
+    }
+    let attributes = |mode, uid, gid| if upsert.has_attributes { (mode, uid, gid) } else { (0, 0, 0) };
+    let same_time = inode.mtime_ms == upsert.mtime_ms || inode.own_mtime;
+    let now = (inode.kind, inode.size, attributes(inode.mode, inode.uid, inode.gid), &inode.fingerprint);
+    let then = (upsert.kind, upsert.size, attributes(upsert.mode, upsert.uid, upsert.gid), &upsert.fingerprint);
+    now != then || !same_time
 }
 
 impl Tree {
     /// Runs a store call on the store runtime and takes note of how it ended.
-    async fn ask<T, F>(
+    pub(super) async fn ask<T, F>(
         &self,
         mount: &MountState,
         what: usize,
@@ -54,7 +66,7 @@ impl Tree {
     }
 
     /// Proposes; `false` when it was overtaken. Refusals because a directory went away count as done.
-    async fn propose_sync(&self, sync: SyncDirectory) -> Result<bool, KindError> {
+    pub(super) async fn propose_sync(&self, sync: SyncDirectory) -> Result<bool, KindError> {
         match self.journal.propose(Command::SyncDirectory(sync)).await? {
             Outcome::Done { .. } => Ok(true),
             Outcome::Retry => Ok(false),
@@ -81,23 +93,27 @@ impl Tree {
         name: Vec<u8>,
         changes: &mut Changes,
     ) -> Result<(), KindError> {
-        let began = Instant::now();
-        let (directory, child) = self.name(parent, &name).await?;
-        let key = match &child {
-            Some(child) => Some(child.inode.store_key.clone()),
-            None => directory.inode.child_key(&name).filter(|_| is_name(&name)),
-        };
-        let Some(key) = key else { return Ok(()) };
-        let meta = match self.ask(mount, STAT, move |store| async move { store.stat(&key).await }).await {
-            Ok(meta) => Some(meta),
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
-            Err(error) => return Err(error),
-        };
+        let mut began = Instant::now();
+        let mut asked = self.ask_for_name(mount, parent, &name).await;
+        for _ in 0..MOVES_WAITED {
+            if !mount.moved_since(began) {
+                break;
+            }
+            // Keys were in flux.
+            tokio::time::sleep(MOVE_PAUSE).await;
+            began = Instant::now();
+            asked = self.ask_for_name(mount, parent, &name).await;
+        }
+        let Some(meta) = asked? else { return Ok(()) };
         changes.checked(1);
         for _ in 0..TRIES {
             let (directory, child) = self.name(parent, &name).await?;
             if child.as_ref().is_some_and(|child| self.freshness.checked(child.id, parent) > Some(began)) {
                 // A check that began later has been recorded: it knows better.
+                return Ok(());
+            }
+            if self.freshness.changed_since(parent, &name, began) || mount.moved_since(began) {
+                // So does a program that changes the name.
                 return Ok(());
             }
             let is_root = child.as_ref().is_some_and(|child| child.inode.mount_id != directory.inode.mount_id);
@@ -116,6 +132,7 @@ impl Tree {
                         sync.upserts.push(upsert);
                     }
                 }
+                (None, Some(child)) if child.inode.unsaved => {}
                 (None, Some(_)) => sync.removals.push(Removal { parent: parent.0, name: name.clone(), expected }),
                 (None, None) => {}
             }
@@ -144,6 +161,26 @@ impl Tree {
         Err(KindError::new(ErrorKind::Overloaded, format!("directory {parent}: too many changes at once")))
     }
 
+    /// What the store has of a name, or that it has nothing; `None` where no store can have such a name.
+    async fn ask_for_name(
+        &self,
+        mount: &MountState,
+        parent: FileId,
+        name: &[u8],
+    ) -> Result<Option<Option<ObjectMeta>>, KindError> {
+        let (directory, child) = self.name(parent, name).await?;
+        let key = match &child {
+            Some(child) => Some(child.inode.store_key.clone()),
+            None => directory.inode.child_key(name).filter(|_| is_name(name)),
+        };
+        let Some(key) = key else { return Ok(None) };
+        match self.ask(mount, STAT, move |store| async move { store.stat(&key).await }).await {
+            Ok(meta) => Ok(Some(Some(meta))),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Some(None)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists a directory in the store and records the differences.
     pub(super) async fn sync_listing(
         self: Arc<Self>,
@@ -151,6 +188,12 @@ impl Tree {
         id: FileId,
         steps: Steps,
     ) -> Result<(), KindError> {
+        for _ in 0..LISTINGS_AGAIN {
+            match self.compare_listing(&mount, id, &mut Changes::counting(steps.clone())).await {
+                Err(error) if error.kind == ErrorKind::Overloaded => tokio::time::sleep(MOVE_PAUSE).await,
+                result => return result,
+            }
+        }
         self.compare_listing(&mount, id, &mut Changes::counting(steps)).await
     }
 
@@ -200,6 +243,10 @@ impl Tree {
                 Some(next) => after = Some(next),
                 None => break,
             }
+        }
+        if self.freshness.forgot_since(id, began) || mount.moved_since(began) {
+            let message = format!("directory {id}: names changed while it was listed, try again");
+            return Err(KindError::new(ErrorKind::Overloaded, message));
         }
         self.remove_unseen(id, &seen, began, changes).await?;
         if changes.apply {
@@ -254,7 +301,8 @@ impl Tree {
                 let upsert = self.defaults.upsert(meta.name.as_bytes(), id.map_or(0, |id| id.0), meta);
                 let found = id.and_then(|_| known.next().flatten());
                 // What was asked for itself while the page was under way is newer than the page.
-                let is_older = found.as_ref().is_some_and(|found| self.freshness.asked(found.id) > Some(began));
+                let is_older = found.as_ref().is_some_and(|found| self.freshness.asked(found.id) > Some(began))
+                    || self.freshness.changed_since(directory, &upsert.name, began);
                 if !is_older && found.as_ref().is_none_or(|found| differs(&found.inode, &upsert)) {
                     before.push(found);
                     upserts.push(upsert);
@@ -294,12 +342,20 @@ impl Tree {
                 names.map(|(name, entry)| (name.to_vec(), entry.file_id)).collect::<Vec<_>>()
             };
             let names = self.cores.read(directory.partition(), look).await?;
+            let ids: Vec<FileId> =
+                names.iter().map(|(name, id)| (!seen.contains(name)).then_some(*id)).flatten().collect();
+            let known = self.inodes(&ids).await?;
+            let unsaved: HashSet<FileId> =
+                known.into_iter().flatten().filter(|found| found.inode.unsaved).map(|found| found.id).collect();
             let end = names.len() < NAMES_MAX;
             changes.steps.add(1);
             after = names.last().map(|(name, _)| name.clone()).unwrap_or_default();
             let unseen = names.into_iter().filter(|(name, id)| {
                 // A name that a lookup found while the listing ran is newer than the listing.
-                !seen.contains(name) && self.freshness.asked(*id).is_none_or(|asked| asked < began)
+                !seen.contains(name)
+                    && self.freshness.asked(*id).is_none_or(|asked| asked < began)
+                    && !unsaved.contains(id)
+                    && !self.freshness.changed_since(directory, name, began)
             });
             let removals: Vec<Removal> =
                 unseen.map(|(name, id)| Removal { parent: directory.0, name, expected: id.0 }).collect();

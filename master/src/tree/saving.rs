@@ -1,0 +1,136 @@
+//! Files that programs write: created here, granted to one client at a time, saved by a worker, and taken over as new versions.
+
+use super::change::is_file;
+use super::sync::TRIES;
+use super::{Found, Tree, not_found, shown};
+use crate::metrics::{CHANGE, STAT};
+use crate::mounts::refused;
+use crate::namespace::{Command, NewFile, Outcome, Removal};
+use forebay_base::{ErrorKind, FileId, KindError, limits, unix_now_ms};
+use forebay_net::message::change::{CreateFile, SessionGrant};
+use forebay_net::message::namespace::Attr;
+use forebay_net::write_ticket::{self, WriteTicket};
+use forebay_ufs::AttributeChange;
+use std::sync::Arc;
+
+impl Tree {
+    /// A new file that its store does not have yet, held by the client that asks.
+    pub(crate) async fn create_file(self: &Arc<Self>, request: &CreateFile) -> Result<SessionGrant, KindError> {
+        let (parent, name) = (FileId(request.parent), &request.name);
+        let directory = self.directory(parent).await?;
+        self.changeable(&directory)?;
+        Self::new_key(&directory, name)?;
+        let taken = || KindError::new(ErrorKind::Exists, format!("\"{}\" exists already", shown(name)));
+        for _ in 0..TRIES {
+            match self.lookup(parent, name).await {
+                Ok(_) => return Err(taken()),
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            let _changing = self.freshness.changing(parent, name);
+            let new = NewFile {
+                directory: parent.0,
+                name: name.clone(),
+                mode: request.mode & 0o7777,
+                uid: request.uid,
+                gid: request.gid,
+                now_ms: unix_now_ms(),
+            };
+            match self.journal.propose(Command::CreateFile(new)).await? {
+                // Whoever reads the outcome of its own proposal finds the file, unless it is removed at once.
+                Outcome::Done { events } => {
+                    let id = FileId(events.first().map_or(0, |(id, _)| *id));
+                    let gone = || not_found(&format!("\"{}\" is gone already", shown(name)));
+                    let found = self.inode(id).await?.ok_or_else(gone)?;
+                    self.sessions.begin(id, request.client_id)?;
+                    return self.granted(&found);
+                }
+                Outcome::Retry => {}
+                other => return Err(refused(other)),
+            }
+        }
+        Err(KindError::new(ErrorKind::Overloaded, format!("directory {parent}: too many changes at once")))
+    }
+
+    /// Leave for one client to write a file.
+    pub(crate) async fn grant_session(self: &Arc<Self>, id: FileId, client_id: u64) -> Result<SessionGrant, KindError> {
+        let first = self.inode(id).await?;
+        let gone = || not_found(&format!("file {id} does not exist any more"));
+        let found = first.ok_or_else(gone)?;
+        if !is_file(&found.inode) {
+            return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
+        }
+        self.changeable(&found)?;
+        self.sessions.begin(id, client_id)?;
+        let found = if found.inode.unsaved { found } else { self.current(id, Some(found)).await?.0 };
+        self.granted(&found)
+    }
+
+    fn granted(&self, found: &Found) -> Result<SessionGrant, KindError> {
+        let ticket = WriteTicket {
+            mount_id: found.inode.mount_id,
+            store_key: found.inode.store_key.clone(),
+            file_id: found.id.0,
+            create_only: found.inode.fingerprint.is_empty(),
+            replaces: found.inode.fingerprint.clone(),
+            expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
+        };
+        self.metrics.here().write_tickets.add(1);
+        Ok(SessionGrant {
+            attr: found.attr(0),
+            ticket: write_ticket::sign(&ticket, &self.ticket_key),
+            ticket_life_ms: limits::TICKET_LIFE_MS,
+        })
+    }
+
+    /// A worker has put a file's content into its store: it is a new version.
+    pub(crate) async fn record_saved(self: &Arc<Self>, id: FileId) -> Result<Attr, KindError> {
+        let gone = || not_found(&format!("file {id} does not exist any more"));
+        let found = self.inode(id).await?.ok_or_else(gone)?;
+        if !is_file(&found.inode) {
+            return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
+        }
+        let mount = self.mount_of(&found)?;
+        let parent = FileId(found.inode.parent);
+        let name = self.name_in(&found, &mount);
+        let _changing = self.freshness.changing(parent, &name);
+        let key = found.inode.store_key.clone();
+        let given = (found.inode.mode, found.inode.uid, found.inode.gid);
+        let stat_key = key.clone();
+        let mut meta = self.ask(&mount, STAT, move |store| async move { store.stat(&stat_key).await }).await?;
+        if found.inode.unsaved && Self::keeps_attributes(&mount)? {
+            let mtime_ms = found.inode.own_mtime.then_some(found.inode.mtime_ms);
+            let change = AttributeChange { mode: Some(given.0), uid: Some(given.1), gid: Some(given.2), mtime_ms };
+            match self.ask(&mount, CHANGE, move |store| async move { store.set_attributes(&key, &change).await }).await
+            {
+                Ok(changed) => meta = changed,
+                Err(error) => tracing::info!(%error, "a new file keeps the owner and mode that its worker gave it"),
+            }
+        }
+        let upsert = self.owned(&name, &meta, given);
+        // Another name may have come to lead to it meanwhile, or none.
+        let now = self.name(parent, &name).await?.1;
+        if now.is_none_or(|now| now.id != id) {
+            return Err(KindError::new(ErrorKind::Stale, format!("file {id}: it was renamed or replaced meanwhile")));
+        }
+        let found = self.record(parent, upsert).await?;
+        Ok(found.attr(self.valid_ms(&mount, &found, parent)))
+    }
+
+    /// Removes files that were never saved and that nobody writes any more. How many went.
+    pub(crate) async fn drop_abandoned(self: &Arc<Self>) -> Result<usize, KindError> {
+        let unsaved = self.cores.read_all(|partition| partition.unsaved().collect::<Vec<_>>()).await?;
+        let unsaved: Vec<FileId> = unsaved.into_iter().flatten().collect();
+        let mut dropped = 0;
+        for id in self.sessions.abandoned(&unsaved) {
+            let Some(found) = self.inode(id).await? else { continue };
+            let Ok(mount) = self.mount_of(&found) else { continue };
+            let name = self.name_in(&found, &mount);
+            let removal = Removal { parent: found.inode.parent, name, expected: id.0 };
+            if matches!(self.journal.propose(Command::DropUnsaved(removal)).await?, Outcome::Done { .. }) {
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+}
