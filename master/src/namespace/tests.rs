@@ -7,6 +7,7 @@ use forebay_base::{FileId, Incarnation, PartitionId, placement::partition_of_new
 use forebay_net::message::namespace::{KIND_DIRECTORY, KIND_FILE};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 const COUNT: u16 = 7;
@@ -211,11 +212,12 @@ impl World {
                 let (mode, now_ms) = (0o600, 5);
                 let new = NewFile { directory, name: name.into_bytes(), mode, uid: 1, gid: 2, now_ms };
                 let outcome = self.run(Command::CreateFile(new));
-                if self.model.contains_key(&path) {
-                    assert_eq!(outcome, Outcome::Retry);
-                } else {
-                    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
-                    self.model.insert(path, (KIND_FILE, UNSAVED));
+                match self.model.entry(path) {
+                    Entry::Occupied(_) => assert_eq!(outcome, Outcome::Retry),
+                    Entry::Vacant(free) => {
+                        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+                        free.insert((KIND_FILE, UNSAVED));
+                    }
                 }
             }
             Act::Move { from, to, name } => self.move_name(*from, *to, *name),

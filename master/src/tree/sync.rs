@@ -343,7 +343,7 @@ impl Tree {
             };
             let names = self.cores.read(directory.partition(), look).await?;
             let ids: Vec<FileId> =
-                names.iter().map(|(name, id)| (!seen.contains(name)).then_some(*id)).flatten().collect();
+                names.iter().filter_map(|(name, id)| (!seen.contains(name)).then_some(*id)).collect();
             let known = self.inodes(&ids).await?;
             let unsaved: HashSet<FileId> =
                 known.into_iter().flatten().filter(|found| found.inode.unsaved).map(|found| found.id).collect();
