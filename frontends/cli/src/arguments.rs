@@ -1,5 +1,6 @@
 //! What `forebay` accepts. Pure.
 
+mod change;
 mod copy;
 mod find;
 mod fs;
@@ -7,6 +8,7 @@ mod job;
 mod pin;
 mod policy;
 
+pub(crate) use change::*;
 pub(crate) use copy::*;
 pub(crate) use find::*;
 pub(crate) use fs::*;

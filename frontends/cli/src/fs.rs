@@ -1,6 +1,7 @@
 //! `forebay fs`: one file per verb or pair of verbs.
 
 mod cat;
+mod change;
 mod check;
 mod checksum;
 mod copy;
@@ -53,6 +54,11 @@ pub(crate) async fn run(client: Client, verb: FsVerb) -> Result<(), Failure> {
         FsVerb::Load(load) => load::load(&client, load).await,
         FsVerb::Pin(arguments) => pin::pin(&client, arguments).await,
         FsVerb::Unpin(arguments) => pin::unpin(&client, arguments).await,
+        FsVerb::Mkdir(arguments) => change::mkdir(&client, arguments).await,
+        FsVerb::Rm(arguments) => change::rm(&client, arguments).await,
+        FsVerb::Mv(arguments) => change::mv(&client, arguments).await,
+        FsVerb::Touch(arguments) => change::touch(&client, arguments).await,
+        FsVerb::Chmod(arguments) => change::chmod(&client, arguments).await,
         FsVerb::Free { recursive, force, paths } => free::free(&client, &paths, recursive, force).await,
     }
 }

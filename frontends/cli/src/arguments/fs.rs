@@ -1,7 +1,8 @@
 //! What `forebay fs` accepts: one type per verb, each with an example. Pure.
 
 use super::{
-    COPY_FROM_HELP, CopyFrom, CopyTo, FIND_HELP, Find, Load, PIN_HELP, Pin, UNPIN_HELP, Unpin, freshness, key_value,
+    COPY_FROM_HELP, Chmod, CopyFrom, CopyTo, FIND_HELP, Find, Load, Mkdir, Mv, PIN_HELP, Pin, Rm, Touch, UNPIN_HELP,
+    Unpin, freshness, key_value,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use forebay_base::{ByteSize, Span};
@@ -87,6 +88,21 @@ pub(crate) enum FsVerb {
     /// Takes a pin back: what it held may be evicted again
     #[command(after_help = UNPIN_HELP)]
     Unpin(Unpin),
+    /// Makes directories, in their stores too
+    #[command(after_help = "Example:\n  forebay fs mkdir -p /data/out/today")]
+    Mkdir(Mkdir),
+    /// Removes files and directories, from their stores too
+    #[command(after_help = "Example:\n  forebay fs rm -R /data/out/yesterday")]
+    Rm(Rm),
+    /// Gives files and directories other names in their mount
+    #[command(after_help = "Example:\n  forebay fs mv /data/out/part /data/out/whole")]
+    Mv(Mv),
+    /// Makes empty files, or sets the time of files to now
+    #[command(after_help = "Example:\n  forebay fs touch /data/out/_SUCCESS")]
+    Touch(Touch),
+    /// Changes permission bits
+    #[command(after_help = "Example:\n  forebay fs chmod -R 750 /data/out")]
+    Chmod(Chmod),
     /// Drops files from the cache; the store keeps them
     #[command(after_help = "Example:\n  forebay fs free -R /data/old")]
     Free {
