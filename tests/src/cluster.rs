@@ -102,6 +102,8 @@ pub struct Cluster {
     pub workers: Vec<Option<Process>>,
     /// The FUSE process, unless it was killed.
     pub fuse: Option<Process>,
+    /// FUSE processes beside it, with their mount points.
+    pub more_fuse: Vec<(Process, PathBuf)>,
     options: Options,
     worker_ports: Vec<u16>,
     http_ports: HttpPorts,
@@ -131,6 +133,7 @@ impl Cluster {
             master: None,
             workers: (0..options.workers).map(|_| None).collect(),
             fuse: None,
+            more_fuse: Vec::new(),
             options,
             worker_ports,
             http_ports,
@@ -298,6 +301,18 @@ impl Cluster {
         std::fs::read_dir(self.mountpoint()).expect("the mount can be listed when it is ready").for_each(drop);
     }
 
+    /// Mounts the namespace a second time, by a process of its own; gives the mount point.
+    pub fn start_another_fuse(&mut self) -> PathBuf {
+        let name = format!("fuse{}", self.more_fuse.len() + 1);
+        let mountpoint = self.folder.join(format!("mnt-{name}"));
+        let settings = [format!("fuse.mountpoint={}", mountpoint.display()), "fuse.http=off".into()];
+        let more: Vec<String> = settings.into_iter().flat_map(|setting| ["--set".into(), setting]).collect();
+        let mut process = self.role("fuse", &name, &more);
+        process.wait_for_log("fuse ready", READY);
+        self.more_fuse.push((process, mountpoint.clone()));
+        mountpoint
+    }
+
     /// Mounts a `file://` directory.
     pub fn mount_local(&self, path: &str, folder: &Path, more: &[&str]) {
         let uri = format!("file://{}", folder.display());
@@ -340,7 +355,8 @@ impl Cluster {
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.fuse.iter().chain(self.workers.iter().flatten()).chain(&self.master)
+        let more_fuse = self.more_fuse.iter().map(|(process, _)| process);
+        self.fuse.iter().chain(more_fuse).chain(self.workers.iter().flatten()).chain(&self.master)
     }
 }
 
@@ -358,14 +374,19 @@ impl Drop for Cluster {
             }
         }
         let mut left = Vec::new();
-        for process in self.fuse.iter_mut().chain(self.workers.iter_mut().flatten()).chain(&mut self.master) {
+        let more_fuse = self.more_fuse.iter_mut().map(|(process, _)| process);
+        for process in
+            self.fuse.iter_mut().chain(more_fuse).chain(self.workers.iter_mut().flatten()).chain(&mut self.master)
+        {
             match process.stop(STOP) {
                 Some(status) if status.success() || process.was_killed() => {}
                 Some(status) => left.push(format!("ended with {status}: {}", process.log_tail(20))),
                 None => left.push(format!("had to be killed: {}", process.log_tail(20))),
             }
         }
-        while rustix::mount::unmount(self.mountpoint(), rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        for path in self.more_fuse.iter().map(|(_, path)| path).chain([&self.mountpoint()]) {
+            while rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        }
         if !left.is_empty() && !std::thread::panicking() {
             panic!("SIGTERM did not end these well within {STOP:?}:\n{}", left.join("\n"));
         }

@@ -1,7 +1,10 @@
-//! Forebay as a FUSE file system: nodes are versions of files, data come from the client library.
+//! Forebay as a FUSE file system: nodes are versions of files, data come from the client library; files that change have a session.
 
 mod ahead;
+mod changes;
 mod directory;
+mod edits;
+mod failures;
 mod forebay;
 mod grants;
 mod handles;
@@ -11,6 +14,8 @@ mod node_table;
 mod opening;
 mod passthrough;
 mod walk;
+mod writers;
+mod writing;
 
 pub use forebay::{FilesystemOptions, Forebay};
 pub use node_table::{Node, NodeTable};

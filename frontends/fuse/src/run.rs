@@ -42,8 +42,8 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
         let forebay = Arc::new(Forebay::new(client.clone(), options));
         tokio::spawn(Forebay::follow_changes(Arc::downgrade(&forebay)));
         let session = Session::start(&mountpoint, &session_options, forebay.clone())?;
-        match serve_metrics(settings, &session, forebay).await {
-            Ok(http) => Ok((session, http, client)),
+        match serve_metrics(settings, &session, forebay.clone()).await {
+            Ok(http) => Ok((session, http, client, forebay)),
             Err(error) => {
                 // What went wrong first is what people should hear.
                 let _ = session.unmount();
@@ -51,7 +51,7 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
             }
         }
     };
-    let (session, _http, client) = tokio::select! {
+    let (session, _http, client, forebay) = tokio::select! {
         started = start => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -61,6 +61,7 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
         tokio::select! {
             () = session.ended() => {
                 tracing::info!("unmounted from outside");
+                finish_writing(settings, &forebay).await;
                 client.close().await;
                 return Ok(());
             }
@@ -71,8 +72,16 @@ async fn serve(settings: &Settings) -> Result<(), FuseError> {
     }
     tracing::info!(mountpoint = %session.mountpoint().display(), "unmounting");
     let unmounted = session.unmount();
+    finish_writing(settings, &forebay).await;
     client.close().await;
     unmounted
+}
+
+/// What was written and not closed goes to its store before the process ends, if it answers.
+async fn finish_writing(settings: &Settings, forebay: &Forebay) {
+    if tokio::time::timeout(settings.fuse.io_timeout, forebay.finish_writing()).await.is_err() {
+        tracing::error!("files that were being written are not in their store; what was synced is saved by its worker");
+    }
 }
 
 /// Serves the metrics from the process's main thread.

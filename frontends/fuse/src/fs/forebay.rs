@@ -5,19 +5,21 @@
 
 use super::ahead::Ahead;
 use super::directory::{DOTS, Directory};
+use super::edits::Edit;
+use super::failures::Failures;
 use super::grants::Grants;
 use super::handles::Handles;
-use super::log_gate::LogGate;
 use super::names::Names;
 use super::node_table::{Node, NodeTable};
 use super::passthrough::{Passthrough, Way};
 use super::walk::{WINDOW, Walks};
+use super::writers::Writers;
 use crate::dispatch::changes_content;
-use crate::errno::errno_of;
-use crate::handler::{Backing, Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
+use crate::handler::{AttrChange, Backing, Caller, Content, Entry, Errno, Handler, NodeAttr, Opened, StatFs};
 use crate::metrics::{CACHED, DIRECT, OpenedFiles, PASSED};
 use crate::wire::{DirBuffer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH, ROOT_NODE};
-use forebay_base::{ErrorKind, KindError, limits};
+use bytes::Bytes;
+use forebay_base::{ErrorKind, FileId, KindError, limits};
 use forebay_client::message::cluster::Report;
 use forebay_client::message::namespace::Attr;
 use forebay_client::{Client, OpenFile};
@@ -35,44 +37,59 @@ pub struct FilesystemOptions {
 pub struct Forebay {
     pub(super) client: Client,
     options: FilesystemOptions,
-    pub(super) nodes: NodeTable,
+    pub(super) nodes: Arc<NodeTable>,
     pub(super) names: Arc<Names>,
     pub(super) grants: Grants,
     pub(super) walks: Walks,
     pub(super) ahead: Ahead,
+    pub(super) writers: Arc<Writers>,
     passthrough: Passthrough,
     opened: OpenedFiles,
-    files: Handles<OpenNode>,
+    pub(super) files: Handles<OpenNode>,
     directories: Handles<Directory>,
     capacity: tokio::sync::Mutex<Option<(Instant, StatFs)>>,
-    log_gate: LogGate,
+    failures: Arc<Failures>,
 }
 
-struct OpenNode {
-    node: u64,
-    file: OpenFile,
-    /// Counted by `passthrough`.
-    is_counted: bool,
-    /// Opened as one of many, in their directory's order: as it was then.
-    walk: Option<Node>,
+/// A handle.
+pub(super) struct OpenNode {
+    pub(super) node: u64,
+    pub(super) open: Open,
+}
+
+/// What it is of.
+pub(super) enum Open {
+    Content {
+        file: OpenFile,
+        /// Counted by `passthrough`.
+        is_counted: bool,
+        /// Opened as one of many, in their directory's order: as it was then.
+        walk: Option<Node>,
+    },
+    Edit(Arc<Edit>),
 }
 
 /// The one extended attribute there is, on files.
 const CACHED_XATTR: &[u8] = b"user.forebay.cached";
 /// On the root: whether the kernel reads local files by itself, and if not why.
 const PASSTHROUGH_XATTR: &[u8] = b"user.forebay.passthrough";
+/// A name is looked up again if its file was saved meanwhile.
+const LOOKUP_TRIES: u32 = 3;
 /// How long a statfs(2) answer is used again.
 const CAPACITY_LIFE: Duration = Duration::from_secs(3);
 
 impl Forebay {
-    /// A file system over a connected client.
+    /// A file system over a connected client. The current runtime has to outlive the session.
     #[must_use]
     pub fn new(client: Client, options: FilesystemOptions) -> Self {
+        let (nodes, names) = (Arc::new(NodeTable::new()), Arc::new(Names::new(options.attr_timeout_max)));
+        let failures = Arc::new(Failures::new(nodes.clone()));
         Self {
+            writers: Writers::new(client.clone(), nodes.clone(), names.clone(), failures.clone()),
             client,
             options,
-            nodes: NodeTable::new(),
-            names: Arc::new(Names::new(options.attr_timeout_max)),
+            nodes,
+            names,
             grants: Grants::default(),
             walks: Walks::default(),
             ahead: Ahead::default(),
@@ -81,7 +98,7 @@ impl Forebay {
             files: Handles::new(),
             directories: Handles::new(),
             capacity: tokio::sync::Mutex::new(None),
-            log_gate: LogGate::new(),
+            failures,
         }
     }
 
@@ -131,7 +148,17 @@ impl Forebay {
         until.saturating_duration_since(Instant::now())
     }
 
-    fn entry(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> Entry {
+    pub(super) fn entry(&self, parent: u64, name: &[u8], attr: &Attr, asked: Instant) -> Entry {
+        let file_id = FileId(attr.file_id);
+        if let Some(writing) = self.writers.get(file_id) {
+            let own = writing.attr();
+            let node = self.nodes.look_up_session(parent, name, file_id, own);
+            if writing.has_ended() {
+                // Opening it answers ESTALE.
+                self.nodes.end_session(file_id, own);
+            }
+            return Entry { node, attr: own, valid: Duration::ZERO };
+        }
         let node = self.nodes.look_up(parent, name, attr, asked);
         let until = super::node_table::valid_until(attr, asked);
         Entry { node, attr: super::node_table::node_attr(attr), valid: self.valid_for(until, asked) }
@@ -139,19 +166,23 @@ impl Forebay {
 
     /// The errno for a failure of `what` on a node; says in the log what a person should know.
     pub(super) fn failed(&self, what: &str, node: u64, error: &KindError) -> Errno {
-        let errno = errno_of(error.kind);
-        if matches!(errno, Errno::IO | Errno::STALE)
-            && let Some(left_out) = self.log_gate.pass()
-        {
-            let path = self.nodes.path(node);
-            let file_id = self.nodes.with(node, |node| node.file_id.0).unwrap_or(0);
-            if errno == Errno::IO {
-                tracing::warn!(path, file_id, left_out, "{what} failed ({}): {error}", error.kind);
-            } else {
-                tracing::info!(path, file_id, left_out, "the file changed, {what} answers ESTALE: {error}");
-            }
+        self.failures.errno(what, node, error)
+    }
+
+    /// Puts what was written into its store, for the mount is gone.
+    pub async fn finish_writing(&self) {
+        self.writers.end_all().await;
+    }
+
+    /// A handle is not used any more.
+    pub(super) fn close_file(&self, handle: u64) {
+        let Some(open) = self.files.remove(handle) else { return };
+        self.nodes.update(open.node, |node| node.opens = node.opens.saturating_sub(1));
+        match &open.open {
+            Open::Content { is_counted, .. } if *is_counted => self.passthrough.leave(open.node),
+            Open::Content { .. } => {}
+            Open::Edit(edit) => self.close_edit(edit),
         }
-        errno
     }
 
     async fn cached_text(&self, node: &Node) -> Result<Vec<u8>, KindError> {
@@ -198,22 +229,28 @@ impl Handler for Forebay {
         }
         let directory = self.nodes.with(parent, |parent| parent.file_id).ok_or(Errno::STALE)?;
         if let Some((attr, asked)) = self.names.find(directory, name) {
-            if !self.nodes.contradicts(&attr, asked) {
+            if !self.nodes.contradicts(&attr, asked) && !self.writers.is_outdated(FileId(attr.file_id), asked) {
                 return Ok(self.entry(parent, name, &attr, asked));
             }
             self.names.forget(directory);
         }
-        let asked = Instant::now();
-        match self.client.lookup(directory, name).await {
-            Ok(attr) => {
-                if let Some(after) = self.names.missed(directory, name, attr.valid_for_ms) {
-                    self.list_ahead(directory, after);
+        let mut tries = 0;
+        loop {
+            let asked = Instant::now();
+            tries += 1;
+            match self.client.lookup(directory, name).await {
+                // A save came in between.
+                Ok(attr) if self.writers.is_outdated(FileId(attr.file_id), asked) && tries < LOOKUP_TRIES => {}
+                Ok(attr) => {
+                    if let Some(after) = self.names.missed(directory, name, attr.valid_for_ms) {
+                        self.list_ahead(directory, after);
+                    }
+                    return Ok(self.entry(parent, name, &attr, asked));
                 }
-                Ok(self.entry(parent, name, &attr, asked))
-            }
-            Err(error) => {
-                let what = format!("lookup of {} in it", String::from_utf8_lossy(name));
-                Err(self.failed(&what, parent, &error))
+                Err(error) => {
+                    let what = format!("lookup of {} in it", String::from_utf8_lossy(name));
+                    return Err(self.failed(&what, parent, &error));
+                }
             }
         }
     }
@@ -226,7 +263,10 @@ impl Handler for Forebay {
         let node = self.node(id)?;
         // What is open keeps its own content, so it keeps its own attributes too.
         let own = |node: &Node| if node.opens > 0 { Ok((node.attr, Duration::ZERO)) } else { Err(Errno::STALE) };
-        if node.superseded {
+        if let Some(writing) = self.writers.get(node.file_id).filter(|_| node.is_session && !node.superseded) {
+            return Ok((writing.attr(), Duration::ZERO));
+        }
+        if node.superseded || node.is_session {
             return own(&node);
         }
         let asked = Instant::now();
@@ -248,16 +288,16 @@ impl Handler for Forebay {
     }
 
     async fn open(&self, id: u64, flags: u32) -> Result<Opened, Errno> {
-        if changes_content(flags) {
-            return Err(Errno::ROFS);
-        }
         let node = self.node(id)?;
-        if node.version.0 == 0 {
+        if node.is_directory() {
             return Err(Errno::ISDIR);
         }
         // The kernel looks the name up again and opens the node of the new version.
         if node.superseded {
             return Err(Errno::STALE);
+        }
+        if node.is_session || changes_content(flags) || self.writers.get(node.file_id).is_some() {
+            return self.open_edit(id, &node, flags).await;
         }
         let followers = self.following(&node, WINDOW).into_iter();
         let batch = self.walks.opened(node.file_id, followers.map(|(file, _)| file));
@@ -275,13 +315,20 @@ impl Handler for Forebay {
         self.opened.count(place, node.attr.size);
         self.nodes.update(id, |node| node.opens += 1);
         let walk = (batch > 1).then_some(node);
-        let handle = self.files.insert(OpenNode { node: id, file, is_counted, walk });
+        let handle = self.files.insert(OpenNode { node: id, open: Open::Content { file, is_counted, walk } });
         Ok(Opened { handle, flags: bits | FOPEN_NOFLUSH, backing_id })
     }
 
     async fn read(&self, id: u64, handle: u64, offset: u64, size: u32) -> Result<Content, Errno> {
         let open = self.files.get(handle).ok_or(Errno::BADF)?;
-        if let Some(node) = &open.walk {
+        let (file, walk) = match &open.open {
+            Open::Content { file, walk, .. } => (file, walk),
+            Open::Edit(edit) => {
+                let read = edit.writing.read(offset, size).await;
+                return read.map(Content::Memory).map_err(|error| self.failed("read", id, &error));
+            }
+        };
+        if let Some(node) = walk {
             // Only a read shows that the kernel does not hold the files of this walk already.
             if offset == 0 {
                 self.fetch_ahead(node);
@@ -290,7 +337,7 @@ impl Handler for Forebay {
                 return Ok(Content::Memory(bytes));
             }
         }
-        match open.file.read(offset, size).await {
+        match file.read(offset, size).await {
             Ok(bytes) => Ok(Content::Memory(bytes.into_bytes())),
             Err(error) => {
                 if error.kind == ErrorKind::Stale
@@ -304,19 +351,11 @@ impl Handler for Forebay {
     }
 
     fn release(&self, handle: u64) {
-        if let Some(open) = self.files.remove(handle) {
-            self.nodes.update(open.node, |node| node.opens = node.opens.saturating_sub(1));
-            if open.is_counted {
-                self.passthrough.leave(open.node);
-            }
-        }
+        self.close_file(handle);
     }
 
     async fn open_dir(&self, id: u64) -> Result<Opened, Errno> {
-        let node = self.node(id)?;
-        if node.version.0 != 0 {
-            return Err(Errno::NOTDIR);
-        }
+        let node = self.directory(id)?;
         let handle = self.directories.insert(Directory::new(node.file_id));
         Ok(Opened { handle, flags: 0, backing_id: None })
     }
@@ -343,7 +382,9 @@ impl Handler for Forebay {
                     break;
                 }
                 at += 1;
-                if buffer.plus() {
+                // The kernel looks it up itself if it changed since.
+                let is_known = !self.writers.is_outdated(FileId(listed.attr.file_id), slice.asked);
+                if buffer.plus() && is_known {
                     let entry = self.entry(id, &listed.name, &listed.attr, slice.asked);
                     buffer.push(&listed.name, &entry, at);
                 } else {
@@ -369,7 +410,7 @@ impl Handler for Forebay {
         if id == ROOT_NODE && name == PASSTHROUGH_XATTR {
             return Ok(self.passthrough.describe().into_bytes());
         }
-        if name != CACHED_XATTR || node.version.0 == 0 {
+        if name != CACHED_XATTR || node.is_directory() || node.is_session {
             return Err(Errno::NODATA);
         }
         self.cached_text(&node).await.map_err(|error| self.failed("getxattr", id, &error))
@@ -377,6 +418,65 @@ impl Handler for Forebay {
 
     async fn list_xattr(&self, id: u64) -> Result<Vec<u8>, Errno> {
         let node = self.node(id)?;
-        Ok(if node.version.0 == 0 { Vec::new() } else { [CACHED_XATTR, b"\0"].concat() })
+        Ok(if node.is_directory() || node.is_session { Vec::new() } else { [CACHED_XATTR, b"\0"].concat() })
+    }
+
+    async fn set_attr(
+        &self,
+        node: u64,
+        handle: Option<u64>,
+        change: AttrChange,
+    ) -> Result<(NodeAttr, Duration), Errno> {
+        self.change_attr(node, handle, change).await
+    }
+
+    async fn make_node(&self, parent: u64, name: &[u8], mode: u32, caller: Caller) -> Result<Entry, Errno> {
+        self.make_file(parent, name, mode, caller).await
+    }
+
+    async fn make_dir(&self, parent: u64, name: &[u8], mode: u32, caller: Caller) -> Result<Entry, Errno> {
+        self.make_directory(parent, name, mode, caller).await
+    }
+
+    async fn create(
+        &self,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: u32,
+        caller: Caller,
+    ) -> Result<(Entry, Opened), Errno> {
+        self.create_file(parent, name, mode, flags, caller).await
+    }
+
+    async fn remove(&self, parent: u64, name: &[u8], is_directory: bool) -> Result<(), Errno> {
+        self.remove_name(parent, name, is_directory).await
+    }
+
+    async fn rename(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new_parent: u64,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<(), Errno> {
+        self.rename_name(parent, name, new_parent, new_name, flags).await
+    }
+
+    async fn write(&self, _node: u64, handle: u64, offset: u64, data: Bytes) -> Result<(), Errno> {
+        self.write_edit(handle, offset, &data).await
+    }
+
+    async fn flush(&self, handle: u64) -> Result<(), Errno> {
+        self.flush_edit(handle).await
+    }
+
+    async fn sync(&self, handle: u64) -> Result<(), Errno> {
+        self.sync_edit(handle).await
+    }
+
+    async fn allocate(&self, handle: u64, offset: u64, length: u64, mode: u32) -> Result<(), Errno> {
+        self.allocate_edit(handle, offset, length, mode).await
     }
 }

@@ -1,7 +1,7 @@
-//! Node ids: what the kernel calls an inode is one version of one file here. Shared by the session's threads.
+//! Node ids: what the kernel calls an inode is one version of one file here, or the write session of one. Shared by the session's threads.
 //!
-//! Invariants: a node id stands for one (FileId, Version) for ever and is never reused; of the nodes of one file only
-//! the newest is live, the others are superseded and stay until the kernel forgets them; the root is node 1 and stays.
+//! Invariants: a node id stands for one (FileId, Version), or one session, for ever and is never reused; of the nodes of one
+//! file's contents only the newest is live, the others are superseded and stay until the kernel forgets them; the root is node 1 and stays.
 
 use crate::handler::NodeAttr;
 use crate::wire::ROOT_NODE;
@@ -28,7 +28,9 @@ pub struct Node {
     pub asked: Instant,
     /// Until when the attributes may be believed; none means for ever.
     pub valid_until: Option<Instant>,
-    /// A newer version of the file is known.
+    /// It is of a write session, whose content changes.
+    pub is_session: bool,
+    /// A newer version of the file is known, or the session is over.
     pub superseded: bool,
     /// Open handles.
     pub opens: u32,
@@ -43,9 +45,19 @@ pub struct NodeTable(Mutex<State>);
 struct State {
     nodes: HashMap<u64, Node>,
     live: HashMap<FileId, u64>,
+    sessions: HashMap<FileId, u64>,
     next_id: u64,
 }
 
+impl Node {
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.attr.mode & S_IFMT == S_IFDIR
+    }
+}
+
+const S_IFMT: u32 = 0o170_000;
 const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 /// Programs that ask `st_blksize` read in pieces of this.
@@ -102,13 +114,14 @@ impl NodeTable {
             name: Box::default(),
             asked: Instant::now(),
             valid_until: Some(Instant::now()),
+            is_session: false,
             superseded: false,
             opens: 0,
             lookups: 1,
         };
         let nodes = HashMap::from([(ROOT_NODE, root)]);
         let live = HashMap::from([(FileId::ROOT, ROOT_NODE)]);
-        Self(Mutex::new(State { nodes, live, next_id: ROOT_NODE + 1 }))
+        Self(Mutex::new(State { nodes, live, sessions: HashMap::new(), next_id: ROOT_NODE + 1 }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,6 +165,7 @@ impl NodeTable {
             name: name.into(),
             asked,
             valid_until: valid_until(attr, asked),
+            is_session: false,
             superseded: is_old,
             opens: 0,
             lookups: 1,
@@ -163,6 +177,52 @@ impl NodeTable {
         id
     }
 
+    /// The node of a file's write session, counted as looked up once.
+    pub(super) fn look_up_session(&self, parent: u64, name: &[u8], file_id: FileId, attr: NodeAttr) -> u64 {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(id) = state.sessions.get(&file_id)
+            && let Some(node) = state.nodes.get_mut(id)
+        {
+            node.lookups += 1;
+            (node.attr, node.parent, node.name) = (attr, parent, name.into());
+            return *id;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let now = Instant::now();
+        let node = Node {
+            file_id,
+            version: Version(0),
+            attr,
+            parent,
+            name: name.into(),
+            asked: now,
+            valid_until: Some(now),
+            is_session: true,
+            superseded: false,
+            opens: 0,
+            lookups: 1,
+        };
+        state.nodes.insert(id, node);
+        state.sessions.insert(file_id, id);
+        id
+    }
+
+    /// The node of a file's session, if the kernel knows it.
+    pub(super) fn session(&self, file: FileId) -> Option<u64> {
+        self.state().sessions.get(&file).copied()
+    }
+
+    /// A session is over: its node keeps these attributes for those that have it open, and nobody opens it any more.
+    pub(super) fn end_session(&self, file: FileId, attr: NodeAttr) {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(node) = state.sessions.remove(&file).and_then(|id| state.nodes.get_mut(&id)) {
+            (node.superseded, node.attr) = (true, attr);
+        }
+    }
+
     /// Takes lookups back; a node without any goes.
     pub fn forget(&self, id: u64, lookups: u64) {
         let mut state = self.state();
@@ -172,8 +232,10 @@ impl NodeTable {
         if node.lookups == 0 && id != ROOT_NODE {
             let file_id = node.file_id;
             state.nodes.remove(&id);
-            if state.live.get(&file_id) == Some(&id) {
-                state.live.remove(&file_id);
+            for index in [&mut state.live, &mut state.sessions] {
+                if index.get(&file_id) == Some(&id) {
+                    index.remove(&file_id);
+                }
             }
         }
     }
@@ -321,6 +383,31 @@ mod tests {
         assert!(table.get(new).unwrap().superseded);
         table.look_up(1, b"f", &attr(9, 2), Instant::now() + Duration::from_secs(1));
         assert!(!table.get(new).unwrap().superseded);
+    }
+
+    #[test]
+    fn a_session_has_a_node_beside_those_of_contents() {
+        let table = NodeTable::new();
+        let now = Instant::now();
+        let content = table.look_up(1, b"f", &attr(9, 1), now);
+        let own = node_attr(&attr(9, 1));
+        let session = table.look_up_session(1, b"f", FileId(9), own);
+        assert_ne!(content, session);
+        assert_eq!(
+            (table.look_up_session(1, b"g", FileId(9), own), table.session(FileId(9))),
+            (session, Some(session))
+        );
+        assert_eq!((table.path(session).as_str(), table.look_up(1, b"f", &attr(9, 1), now)), ("/g", content));
+        table.end_session(FileId(9), NodeAttr { size: 77, ..own });
+        let ended = table.get(session).unwrap();
+        assert!(ended.superseded && ended.is_session && ended.attr.size == 77);
+        assert!(!table.get(content).unwrap().superseded);
+        let next = table.look_up_session(1, b"f", FileId(9), own);
+        assert_ne!(next, session);
+        table.forget(session, 2);
+        assert_eq!((table.get(session), table.session(FileId(9))), (None, Some(next)));
+        table.forget(next, 1);
+        assert_eq!(table.session(FileId(9)), None);
     }
 
     #[test]
