@@ -13,6 +13,9 @@ const MIB: usize = 1 << 20;
 const STORES: [&str; 2] = ["local", "s3"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Changes a file and its model.
+type Step<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// A directory and a bucket, mounted so that nothing is asked again by itself.
 struct Mounted {
     cluster: Cluster,
@@ -82,7 +85,7 @@ fn what_is_closed_is_in_the_store_and_seen_by_every_mount() {
         let ino = fs::metadata(&path).expect("stat").ino();
         fs::write(&path, &model).expect("replaced");
         assert_eq!(mounted.stored_bytes(store, "f3"), model);
-        let steps: [&dyn Fn(&mut Vec<u8>); 4] = [
+        let steps: [Step<'_>; 4] = [
             &|model| {
                 File::options().append(true).open(&path).expect("opened").write_all(b" and more").expect("appended");
                 model.extend_from_slice(b" and more");

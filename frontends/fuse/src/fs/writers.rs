@@ -109,7 +109,7 @@ impl Writers {
     }
 
     /// Takes a session in that was begun just now; nobody has it open yet.
-    pub(super) fn put(&self, attr: Attr, session: WriteSession, is_new: bool) -> Arc<Writing> {
+    pub(super) fn put(&self, attr: Attr, session: Arc<WriteSession>, is_new: bool) -> Arc<Writing> {
         let writing = Arc::new(Writing::new(attr, session, is_new));
         self.table().living.insert(writing.file_id, writing.clone());
         writing
@@ -198,7 +198,7 @@ impl Writers {
             let Err(error) = self.save(writing).await else { return true };
             let node = self.nodes.session(writing.file_id).unwrap_or(0);
             writing.set_failed(self.failures.errno("saving", node, &error));
-            if attempt == SAVE_TRIES || error.kind == ErrorKind::Stale {
+            if attempt == SAVE_TRIES || matches!(error.kind, ErrorKind::Stale | ErrorKind::Closed) {
                 let path = self.nodes.path(node);
                 tracing::error!(path, file_id = writing.file_id.0, "written content is given up: {error}");
                 break;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// A file that is being changed.
 pub(super) struct Writing {
     pub(super) file_id: FileId,
-    session: WriteSession,
+    session: Arc<WriteSession>,
     state: Mutex<State>,
     /// Held by whoever saves, removes or renames the file.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
@@ -42,7 +42,7 @@ struct State {
 
 impl Writing {
     /// `is_new`: the file was created just now.
-    pub(super) fn new(attr: Attr, session: WriteSession, is_new: bool) -> Self {
+    pub(super) fn new(attr: Attr, session: Arc<WriteSession>, is_new: bool) -> Self {
         let state = State {
             attr,
             is_new,
@@ -294,6 +294,8 @@ impl Writing {
 
     /// Lets the worker drop the session.
     pub(super) async fn close(&self) {
-        self.session.end().await;
+        if let Err(error) = self.session.end().await {
+            tracing::debug!(file_id = self.file_id.0, %error, "a write session was not ended; it lapses");
+        }
     }
 }
