@@ -10,8 +10,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where a read found its bytes: in the order of the wire's `SOURCE_` numbers, by `source_index`.
 pub(crate) const SOURCES: [&str; 4] = ["mem", "ssd", "hdd", "store"];
 /// What a worker answers.
-pub(crate) static OPS: [&str; 10] =
-    ["Read", "Load", "Evict", "CacheStatus", "CachedBlocks", "Verify", "UploadPiece", "FinishUpload", "Pin", "other"];
+pub(crate) static OPS: [&str; 14] = [
+    "Read",
+    "Load",
+    "Evict",
+    "CacheStatus",
+    "CachedBlocks",
+    "Verify",
+    "UploadPiece",
+    "FinishUpload",
+    "Pin",
+    "WriteSession",
+    "ReadSession",
+    "SyncSession",
+    "SaveSession",
+    "other",
+];
 /// What a load found.
 pub(crate) const FOUND: [&str; 2] = ["fetched", "cached"];
 pub(crate) const FETCHED: usize = 0;
@@ -21,6 +35,11 @@ pub(crate) const UPLOAD_ENDS: [&str; 3] = ["done", "failed", "given up"];
 pub(crate) const UPLOAD_DONE: usize = 0;
 pub(crate) const UPLOAD_FAILED: usize = 1;
 pub(crate) const UPLOAD_GIVEN_UP: usize = 2;
+/// How saves of write sessions end.
+pub(crate) const SAVE_ENDS: [&str; 3] = ["done", "failed", "for a writer that was gone"];
+pub(crate) const SAVE_DONE: usize = 0;
+pub(crate) const SAVE_FAILED: usize = 1;
+pub(crate) const SAVE_LAPSED: usize = 2;
 pub(crate) const MEM: usize = 0;
 pub(crate) const SSD: usize = 1;
 pub(crate) const HDD: usize = 2;
@@ -54,6 +73,11 @@ metrics_table! {
             "files written to stores, by how that ended: given up means that its client went away or stopped sending";
         upload_bytes: Counter = "forebay_worker_upload_bytes_total", "bytes taken from clients for stores";
         uploads_in_flight: Gauge = "forebay_worker_uploads_in_flight", "files on their way into stores";
+        sessions: Gauge = "forebay_worker_sessions", "write sessions that are open";
+        staged_bytes: Gauge = "forebay_worker_staged_bytes", "bytes of the content of open write sessions";
+        session_bytes: Counter = "forebay_worker_session_bytes_total", "bytes written in write sessions";
+        saves: Counter["end" in SAVE_ENDS] = "forebay_worker_saves_total",
+            "write sessions saved into stores, by how that ended; those of writers that died count apart";
         stale_reads: Counter = "forebay_worker_stale_reads_total", "reads refused because the version is dead";
     }
     computed {

@@ -66,6 +66,13 @@ impl Home {
         Leftovers::open(&directory).map_err(|error| directory_error("worker.dir", &directory, &error))
     }
 
+    /// Where write sessions have their contents.
+    pub(crate) fn sessions(&self) -> Result<PathBuf, WorkerError> {
+        let directory = self.path.join("sessions");
+        fs::create_dir_all(&directory).map_err(|error| directory_error("worker.dir", &directory, &error))?;
+        Ok(directory)
+    }
+
     /// Notes the cluster of the master that was met; refuses another one than before.
     pub(crate) fn join(&mut self, found: ClusterId) -> Result<(), WorkerError> {
         if self.cluster_id == ClusterId(0) {

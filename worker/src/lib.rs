@@ -25,6 +25,7 @@ mod read_ahead;
 mod report;
 mod run;
 mod service;
+mod sessions;
 mod shard;
 mod store_gate;
 mod stuck;

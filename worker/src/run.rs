@@ -15,6 +15,7 @@ use crate::home::{Home, usable};
 use crate::masters::{Masters, is_transient};
 use crate::ports::{advertised, choose_ports};
 use crate::report;
+use crate::sessions::SessionStore;
 use crate::shard::{Command, Event, ShardConfig, start};
 use crate::store_gate::StoreGate;
 use crate::stuck;
@@ -150,6 +151,12 @@ async fn worker(
     let gate = StoreGate::new(stores.clone(), masters.clone(), limits);
     let leftovers = home.leftovers()?;
     let uploads = Uploads::new(gate.clone(), leftovers.clone());
+    let sessions = Arc::new(SessionStore {
+        directory: home.sessions()?,
+        threads: stores.clone(),
+        uploads: uploads.clone(),
+        masters: masters.clone(),
+    });
     let feed = Arc::new(FeedPosition::new());
     let ticket_key = Arc::new(Mutex::new(key));
     let shards = ports.len() as u16;
@@ -173,6 +180,7 @@ async fn worker(
             publish_every: settings.worker.heartbeat.clamp(Duration::from_millis(20), Duration::from_secs(1)),
             gate: gate.clone(),
             uploads: uploads.clone(),
+            sessions: sessions.clone(),
             view: views[index].clone(),
             feed: feed.watch(),
             ticket_key: ticket_key.clone(),

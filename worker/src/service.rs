@@ -7,6 +7,7 @@ mod explain;
 mod load;
 mod pin;
 mod read;
+mod session;
 mod upload;
 mod verify;
 
@@ -16,6 +17,7 @@ use crate::fetch::{Fetcher, PageFlight};
 use crate::forward::Routes;
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
+use crate::sessions::Sessions;
 use crate::store_gate::StoreGate;
 use crate::tickets::{Grant, Tickets};
 use crate::uploads::Uploads;
@@ -31,6 +33,9 @@ use forebay_net::message::data::{
     Explain, Load, Pin, Read, Verify,
 };
 use forebay_net::message::handshake::Role;
+use forebay_net::message::session::{
+    EndSession, OpenSession, ReadSession, RenewSessions, ResizeSession, SaveSession, SyncSession, WriteSession,
+};
 use forebay_net::message::write::{AbortUpload, BeginUpload, FinishUpload, UploadPiece};
 use forebay_net::ticket::VerifiedRoots;
 use forebay_net::transport::glommio::{ShardReply, ShardService};
@@ -40,6 +45,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+pub(crate) use upload::mode_of;
 
 /// How long a read waits for the feed that its ticket is ahead of.
 const FEED_WAIT: Duration = Duration::from_secs(1);
@@ -52,6 +59,7 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 pub(crate) struct Session {
     tickets: RefCell<Tickets>,
     receiving: upload::Receiving,
+    opened: session::Opened,
 }
 
 /// One shard.
@@ -65,6 +73,7 @@ pub(crate) struct Service {
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) gate: Arc<StoreGate>,
     pub(crate) uploads: Arc<Uploads>,
+    pub(crate) sessions: Rc<Sessions>,
     pub(crate) view: Arc<ShardView>,
     pub(crate) live: Rc<RefCell<LiveVersions>>,
     pub(crate) read_ahead: RefCell<ReadAhead>,
@@ -127,6 +136,14 @@ impl Service {
             Op::UploadPiece => self.upload_piece(session, decode::<UploadPiece>(body)?).await,
             Op::FinishUpload => self.finish_upload(session, peer, decode::<FinishUpload>(body)?).await,
             Op::AbortUpload => Ok(self.abort_upload(session, &decode::<AbortUpload>(body)?)),
+            Op::OpenSession => self.open_session(session, decode::<OpenSession>(body)?).await,
+            Op::WriteSession => self.write_session(session, decode::<WriteSession>(body)?).await,
+            Op::ReadSession => self.read_session(session, decode::<ReadSession>(body)?).await,
+            Op::ResizeSession => self.resize_session(session, decode::<ResizeSession>(body)?).await,
+            Op::SyncSession => self.sync_session(session, decode::<SyncSession>(body)?).await,
+            Op::SaveSession => self.save_session(session, peer, decode::<SaveSession>(body)?).await,
+            Op::EndSession => self.end_session(session, decode::<EndSession>(body)?).await,
+            Op::RenewSessions => self.renew_sessions(session, &decode::<RenewSessions>(body)?),
             Op::Explain => self.explain(&decode::<Explain>(body)?),
             Op::LogLevel => log_level(peer, decode::<LogLevel>(body)?),
             other => {
@@ -149,7 +166,11 @@ fn number_of(op: Op) -> u8 {
         Op::UploadPiece => 6,
         Op::FinishUpload => 7,
         Op::Pin => 8,
-        _ => 9,
+        Op::WriteSession => 9,
+        Op::ReadSession => 10,
+        Op::SyncSession => 11,
+        Op::SaveSession => 12,
+        _ => 13,
     }
 }
 

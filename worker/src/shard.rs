@@ -11,6 +11,7 @@ use crate::handout::{self, Order};
 use crate::live::LiveVersions;
 use crate::read_ahead::ReadAhead;
 use crate::service::Service;
+use crate::sessions::{SessionStore, Sessions};
 use crate::store_gate::StoreGate;
 use crate::uploads::Uploads;
 use crate::within::within;
@@ -50,6 +51,7 @@ pub(crate) struct ShardConfig {
     pub(crate) publish_every: Duration,
     pub(crate) gate: Arc<StoreGate>,
     pub(crate) uploads: Arc<Uploads>,
+    pub(crate) sessions: Arc<SessionStore>,
     pub(crate) view: Arc<ShardView>,
     pub(crate) feed: FeedWatch,
     pub(crate) ticket_key: Arc<Mutex<VerifyingKey>>,
@@ -128,6 +130,9 @@ async fn serve(
     let live = Rc::new(RefCell::new(LiveVersions::default()));
     let fetcher =
         Fetcher::new(engine.clone(), config.gate.clone(), config.view.clone(), live.clone(), buffer_bytes, page_bytes);
+    let sessions = Sessions::open(config.sessions, config.view.clone(), (config.shard, config.shards));
+    let sessions = sessions.await.map_err(|error| error.to_string())?;
+    let looking = glommio::spawn_local(sessions.clone().keep_looking());
     let service = Rc::new(Service {
         shard: config.shard,
         shards: config.shards,
@@ -137,6 +142,7 @@ async fn serve(
         fetcher,
         gate: config.gate,
         uploads: config.uploads,
+        sessions,
         view: config.view.clone(),
         live: live.clone(),
         read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes, page_bytes)),
@@ -161,6 +167,7 @@ async fn serve(
             Either::Right(_) => Ok(()),
         }
     };
+    looking.cancel().await;
     publisher.cancel().await;
     forwarded.cancel().await;
     let closing = async {

@@ -251,7 +251,8 @@ impl WriteSession {
         let place = self.place.lock().await.take();
         let ended = match place {
             Some(place) if self.alive().is_ok() => {
-                place.once(&self.inner, &EndSession { file_id: self.file.0 }).await.map(drop)
+                let patience = self.inner.config.rpc_timeout;
+                place.call(self, &EndSession { file_id: self.file.0 }, patience).await.map(drop)
             }
             _ => Ok(()),
         };

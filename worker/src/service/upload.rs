@@ -58,7 +58,7 @@ fn invalid(message: String) -> KindError {
 }
 
 /// What a ticket lets an upload replace.
-pub(super) fn mode_of(ticket: &WriteTicket) -> WriteMode {
+pub(crate) fn mode_of(ticket: &WriteTicket) -> WriteMode {
     match (ticket.create_only, ticket.replaces.as_str()) {
         (true, _) => WriteMode::CreateOnly,
         (false, "") => WriteMode::Replace,

@@ -4,6 +4,7 @@ use ed25519_dalek::SigningKey;
 use forebay_base::placement::shard_of;
 use forebay_base::{ClusterId, ErrorKind, FileId, Fingerprint, KindError, limits, unix_now_ms};
 use forebay_net::message::Wire;
+use forebay_net::message::change::RecordSaved;
 use forebay_net::message::cluster::{
     ClusterMap, FeedEvent, GetMountStore, Heartbeat, HeartbeatReply, LiveVersions, LiveVersionsReply, MountStore,
     RegisterWorker, WorkerInfo,
@@ -33,6 +34,8 @@ pub(crate) struct Master {
     heartbeat: Mutex<(u64, Option<Heartbeat>)>,
     live: Mutex<HashMap<u64, u64>>,
     events: Mutex<Vec<FeedEvent>>,
+    /// Files that workers said they saved.
+    pub(crate) saved: Mutex<Vec<u64>>,
 }
 
 impl Master {
@@ -88,6 +91,11 @@ impl Service for MasterService {
                 let missing = || KindError::new(ErrorKind::NotFound, "no such mount");
                 master.stores.lock().unwrap().get(&request.mount_id).cloned().ok_or_else(missing)?.to_bytes()
             }
+            Op::RecordSaved => {
+                let request: RecordSaved = decode(&body)?;
+                master.saved.lock().unwrap().push(request.file_id);
+                return Err(KindError::new(ErrorKind::Unsupported, "no attributes here"));
+            }
             other => return Err(KindError::new(ErrorKind::Unsupported, format!("{other:?}"))),
         })
     }
@@ -115,6 +123,7 @@ impl Cluster {
             heartbeat: Mutex::default(),
             live: Mutex::default(),
             events: Mutex::default(),
+            saved: Mutex::default(),
         });
         let local = MountStore { uri: format!("file://{}", data.display()), options: Vec::new() };
         master.stores.lock().unwrap().insert(LOCAL, local);

@@ -9,4 +9,5 @@ mod handout;
 mod life;
 mod object_store;
 mod reads;
+mod sessions;
 mod uploads;
