@@ -29,13 +29,33 @@ struct Trouble {
     logged: Option<Instant>,
 }
 
-/// A directory that gets another name, until this is dropped.
-pub(crate) struct Moving<'a>(&'a MountState);
+/// Moves that are remembered.
+const MOVES_MAX: usize = 1024;
+
+/// A directory whose key changed, or changes.
+struct KeyMove {
+    number: u64,
+    old: String,
+    new: String,
+    over: Option<Instant>,
+}
+
+/// Whether `key` is `above` or lies under it.
+fn lies_below(key: &str, above: &str) -> bool {
+    key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A directory that gets another key, until this is dropped.
+pub(crate) struct Moving<'a> {
+    mount: &'a MountState,
+    number: u64,
+}
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        let mut moving = self.0.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        *moving = (moving.0.saturating_sub(1), Some(Instant::now()));
+        if let Some(moved) = self.mount.moves().iter_mut().find(|moved| moved.number == self.number) {
+            moved.over = Some(Instant::now());
+        }
     }
 }
 
@@ -49,8 +69,9 @@ pub(crate) struct MountState {
     reopen: Reopen,
     store: Mutex<Opening>,
     trouble: Mutex<Trouble>,
-    /// Directories that get new names now, and when the last one did: keys below are in flux meanwhile.
-    moving: Mutex<(u32, Option<Instant>)>,
+    moves: Mutex<Vec<KeyMove>>,
+    /// Programs' changes: whoever moves a directory is alone, so that no key changes under another one's hands.
+    pub(crate) order: tokio::sync::RwLock<()>,
     pub(crate) calls: Metric,
     pub(crate) failures: Metric,
 }
@@ -85,7 +106,8 @@ impl MountState {
             reopen,
             store,
             trouble: Mutex::new(trouble),
-            moving: Mutex::default(),
+            moves: Mutex::default(),
+            order: tokio::sync::RwLock::default(),
             calls: Metric::default(),
             failures: Metric::default(),
         }
@@ -198,16 +220,28 @@ impl MountState {
         trouble.message = message;
     }
 
-    /// A directory is about to get another name.
-    pub(crate) fn moving(&self) -> Moving<'_> {
-        self.moving.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
-        Moving(self)
+    /// A directory is about to get another key.
+    pub(crate) fn moving(&self, old: &str, new: &str) -> Moving<'_> {
+        let mut moves = self.moves();
+        if moves.len() >= MOVES_MAX {
+            // The oldest that is over: whatever was asked before it has had its answer long ago.
+            if let Some(at) = moves.iter().position(|other| other.over.is_some()) {
+                moves.remove(at);
+            }
+        }
+        let number = moves.last().map_or(0, |last| last.number + 1);
+        moves.push(KeyMove { number, old: old.to_string(), new: new.to_string(), over: None });
+        Moving { mount: self, number }
     }
 
-    /// Whether a directory got another name since `began`, or gets one now.
-    pub(crate) fn moved_since(&self, began: Instant) -> bool {
-        let (active, last) = *self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        active > 0 || last.is_some_and(|last| last >= began)
+    /// Whether a key lies where a directory got another key since `began`, or gets one now.
+    pub(crate) fn moved_since(&self, key: &str, began: Instant) -> bool {
+        let concerns = |moved: &KeyMove| lies_below(key, &moved.old) || lies_below(key, &moved.new);
+        self.moves().iter().any(|moved| moved.over.is_none_or(|over| over >= began) && concerns(moved))
+    }
+
+    fn moves(&self) -> MutexGuard<'_, Vec<KeyMove>> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What people see of it.

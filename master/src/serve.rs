@@ -130,6 +130,7 @@ impl Master {
         };
         master.service.mounts.load().await.map_err(start_error)?;
         master.service.tree.policies.load().await.map_err(start_error)?;
+        master.service.tree.finish_moves().await.map_err(start_error)?;
         master.listen(settings, identity).await?;
         master.service.jobs.resume().await.map_err(start_error)?;
         master.tasks.push(tokio::spawn(Arc::clone(&master.service.pins).run()));

@@ -1,6 +1,8 @@
 //! Who writes which file now: promises of clients in the leader's memory, renewed by them (`HoldSessions`). After a restart
-//! of the master nobody is known to write; what keeps two writers from overwriting each other then is that each save
-//! replaces only the content that it began with.
+//! of the master nobody is known to write; a session that goes on then shows the version that it goes by.
+//!
+//! Invariant: a save replaces only the content that its session began with, or saved last (`base`), also where the mark of
+//! that content changed by what programs did through this master.
 
 use forebay_base::{ErrorKind, FileId, KindError};
 use hashbrown::HashMap;
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 const HOLD: Duration = Duration::from_secs(15);
 /// A file that was never saved goes when nobody has held it for this long. A worker saves what a dead client left before.
 pub(crate) const UNSAVED_KEPT: Duration = Duration::from_secs(90);
+/// A grant may be this much older than a renewal that does not name it yet.
+const CROSSED: Duration = Duration::from_secs(3);
 /// Most files that are written at once.
 const SESSIONS_MAX: usize = 1 << 20;
 
@@ -18,10 +22,12 @@ const SESSIONS_MAX: usize = 1 << 20;
 const NOBODY: u64 = 0;
 
 /// A client's promise, or none yet for a file that was found unsaved.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Hold {
     client_id: u64,
     renewed: Instant,
+    /// The fingerprint that its next save replaces, where a grant said so.
+    base: Option<String>,
 }
 
 /// The table.
@@ -34,7 +40,7 @@ impl Sessions {
     }
 
     /// The client writes the file from now on; `Busy` while another one does.
-    pub(crate) fn begin(&self, file: FileId, client_id: u64) -> Result<(), KindError> {
+    pub(crate) fn begin(&self, file: FileId, client_id: u64, base: &str) -> Result<(), KindError> {
         let mut table = self.table();
         let now = Instant::now();
         if let Some(hold) = table.get(&file)
@@ -48,8 +54,29 @@ impl Sessions {
             let message = format!("{SESSIONS_MAX} files are being written");
             return Err(KindError::new(ErrorKind::Overloaded, message));
         }
-        table.insert(file, Hold { client_id, renewed: now });
+        table.insert(file, Hold { client_id, renewed: now, base: Some(base.to_string()) });
         Ok(())
+    }
+
+    /// What the session that a client holds replaces next.
+    pub(crate) fn base(&self, file: FileId, client_id: u64) -> Option<String> {
+        self.table().get(&file).filter(|hold| hold.client_id == client_id)?.base.clone()
+    }
+
+    /// The same content has another mark.
+    pub(crate) fn rebase(&self, file: FileId, old: &str, new: &str) {
+        if let Some(hold) = self.table().get_mut(&file)
+            && hold.base.as_deref() == Some(old)
+        {
+            hold.base = Some(new.to_string());
+        }
+    }
+
+    /// The session's content is in the store.
+    pub(crate) fn saved(&self, file: FileId, fingerprint: &str) {
+        if let Some(hold) = self.table().get_mut(&file) {
+            hold.base = Some(fingerprint.to_string());
+        }
     }
 
     /// The client still writes these files, and no others.
@@ -57,9 +84,24 @@ impl Sessions {
         let mut table = self.table();
         let now = Instant::now();
         for file in files {
-            let hold = table.entry(*file).or_insert(Hold { client_id, renewed: now });
-            if [client_id, NOBODY].contains(&hold.client_id) || now.duration_since(hold.renewed) >= HOLD {
-                *hold = Hold { client_id, renewed: now };
+            let room = table.len() < SESSIONS_MAX;
+            match table.get_mut(file) {
+                Some(hold) if [client_id, NOBODY].contains(&hold.client_id) => {
+                    (hold.client_id, hold.renewed) = (client_id, now);
+                }
+                Some(hold) if now.duration_since(hold.renewed) >= HOLD => {
+                    *hold = Hold { client_id, renewed: now, base: None };
+                }
+                None if room => {
+                    table.insert(*file, Hold { client_id, renewed: now, base: None });
+                }
+                _ => {}
+            }
+        }
+        // What it does not name any more it has given back, but for a grant that crossed this on its way.
+        for (file, hold) in table.iter_mut() {
+            if hold.client_id == client_id && now.duration_since(hold.renewed) >= CROSSED && !files.contains(file) {
+                *hold = Hold { client_id: NOBODY, renewed: now, base: None };
             }
         }
     }
@@ -70,7 +112,7 @@ impl Sessions {
         let mut table = self.table();
         let now = Instant::now();
         let is_abandoned = |file: &&FileId| {
-            let hold = table.entry(**file).or_insert(Hold { client_id: NOBODY, renewed: now });
+            let hold = table.entry(**file).or_insert(Hold { client_id: NOBODY, renewed: now, base: None });
             now.duration_since(hold.renewed) >= UNSAVED_KEPT
         };
         let abandoned: Vec<FileId> = unsaved.iter().filter(is_abandoned).copied().collect();
@@ -92,16 +134,25 @@ mod tests {
             let hold = table.get_mut(&file).unwrap();
             hold.renewed = hold.renewed.checked_sub(by).unwrap();
         };
-        assert!(sessions.begin(file, 1).is_ok() && sessions.begin(file, 1).is_ok());
-        assert_eq!(sessions.begin(file, 2).unwrap_err().kind, ErrorKind::Busy);
+        assert!(sessions.begin(file, 1, "a").is_ok() && sessions.begin(file, 1, "a").is_ok());
+        assert_eq!(sessions.begin(file, 2, "a").unwrap_err().kind, ErrorKind::Busy);
         backdate(HOLD);
         sessions.renew(&[file], 1);
-        assert_eq!(sessions.begin(file, 2).unwrap_err().kind, ErrorKind::Busy);
+        assert_eq!(sessions.begin(file, 2, "a").unwrap_err().kind, ErrorKind::Busy);
         backdate(HOLD);
-        assert!(sessions.begin(file, 2).is_ok());
+        assert!(sessions.begin(file, 2, "a").is_ok());
         sessions.renew(&[file], 1);
-        assert_eq!(sessions.begin(file, 1).unwrap_err().kind, ErrorKind::Busy);
+        assert_eq!(sessions.begin(file, 1, "a").unwrap_err().kind, ErrorKind::Busy);
+        sessions.rebase(file, "x", "c");
+        assert_eq!(sessions.base(file, 2).as_deref(), Some("a"));
+        sessions.rebase(file, "a", "b");
+        assert_eq!((sessions.base(file, 2).as_deref(), sessions.base(file, 1)), (Some("b"), None));
         assert!(sessions.abandoned(&[file, FileId(9)]).is_empty());
+        sessions.renew(&[], 2);
+        assert!(sessions.base(file, 2).is_some(), "the grant may have crossed it");
+        backdate(CROSSED);
+        sessions.renew(&[FileId(9)], 2);
+        assert!(sessions.base(file, 2).is_none() && sessions.begin(file, 1, "a").is_ok(), "it was given back");
         backdate(UNSAVED_KEPT);
         assert_eq!(sessions.abandoned(&[file, FileId(9)]), [file]);
     }

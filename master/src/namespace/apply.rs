@@ -98,6 +98,7 @@ pub(crate) fn apply(partitions: &mut Partitions, count: u16, command: &Command) 
         Command::DropUnsaved(removal) => change::drop_unsaved(&mut touched, removal),
         Command::Move(moved) => change::move_name(&mut touched, moved),
         Command::SetKeys(keys) => change::set_keys(&mut touched, keys),
+        Command::KeysSet { directory } => change::keys_set(&mut touched, FileId(*directory)),
         Command::SetAttributes(new) => change::set_attributes(&mut touched, new),
     };
     match result {
@@ -291,8 +292,9 @@ fn sync_directory(touched: &mut Touched<'_>, count: u16, sync: &SyncDirectory) -
         }
         touched.expect(directory, &removal.name, removal.expected)?;
         let id = FileId(removal.expected);
-        if touched.home(id)?.inode(id).is_some_and(|inode| inode.unsaved) {
-            // It was created since the store was asked.
+        let home = touched.home(id)?;
+        if home.inode(id).is_some_and(|inode| inode.unsaved) || home.has_unsaved_in(id) {
+            // It, or a file in it, was created since the store was asked.
             return Err(Refusal::Retry);
         }
     }

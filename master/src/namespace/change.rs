@@ -68,7 +68,12 @@ pub(super) fn move_name(touched: &mut Touched<'_>, moved: &Move) -> Result<Outco
     if moved.replaced != 0 {
         let replaced = FileId(moved.replaced);
         // What is not in the store yet will replace what is there.
-        base = touched.home(replaced)?.inode(replaced).map(|inode| inode.fingerprint.clone());
+        let home = touched.home(replaced)?;
+        base = home.inode(replaced).map(|inode| inode.fingerprint.clone());
+        let replaced_kind = touched.home(to)?.entry(to, &moved.name).map_or(kind, |entry| entry.kind);
+        if replaced_kind != kind || home.has_unsaved_in(replaced) {
+            return Err(Refusal::Retry);
+        }
     }
     let mut events = Vec::new();
     touched.remove(to, &moved.name, &mut events);
@@ -77,6 +82,12 @@ pub(super) fn move_name(touched: &mut Touched<'_>, moved: &Move) -> Result<Outco
     let is_unsaved = home.inode(id).is_some_and(|inode| inode.unsaved);
     let is_new = kind == KIND_FILE && !is_unsaved && !moved.same_content;
     let version = if is_new { home.draw_version().0 } else { 0 };
+    if kind == KIND_DIRECTORY
+        && let Some(old) = home.inode(id).map(|inode| inode.store_key.clone())
+    {
+        home.moving.insert(id, (old, store_key.clone()));
+        home.mark_head();
+    }
     if let Some(inode) = home.inode_mut(id) {
         (inode.parent, inode.store_key) = (moved.directory, store_key);
         if is_unsaved {
@@ -106,6 +117,15 @@ pub(super) fn set_keys(touched: &mut Touched<'_>, keys: &[NewKey]) -> Result<Out
         {
             inode.store_key.clone_from(&key.new);
         }
+    }
+    Ok(Outcome::Done { events: Vec::new() })
+}
+
+pub(super) fn keys_set(touched: &mut Touched<'_>, directory: FileId) -> Result<Outcome, Refusal> {
+    touched.home(directory)?;
+    let home = touched.change_home(directory);
+    if home.moving.remove(&directory).is_some() {
+        home.mark_head();
     }
     Ok(Outcome::Done { events: Vec::new() })
 }

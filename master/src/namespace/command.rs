@@ -240,6 +240,11 @@ pub(crate) enum Command {
     Move(Move),
     /// What lies below a directory that was moved gets its new keys, a part of it.
     SetKeys(Vec<NewKey>),
+    /// All below a directory that was moved has its new keys.
+    KeysSet {
+        /// Which one.
+        directory: u64,
+    },
     /// A program sets attributes.
     SetAttributes(NewAttributes),
 }
@@ -293,6 +298,7 @@ impl Command {
             }
             Command::SetKeys(keys) if keys.is_empty() => set.push(TABLE.0),
             Command::SetKeys(keys) => set.extend(keys.iter().map(|key| home(key.file_id))),
+            Command::KeysSet { directory } => set.push(home(*directory)),
             Command::SetAttributes(new) => set.push(home(new.file_id)),
             Command::Reap(reap) => {
                 set.push(home(reap.directory));

@@ -39,6 +39,7 @@ struct Head {
     orphans: Vec<u64>,
     mounts: Vec<MountRecord>,
     policies: Vec<PolicyRecord>,
+    moving: Vec<(u64, String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ pub(crate) struct Partition {
     inodes: HashMap<FileId, Inode>,
     /// Those of `inodes` that their stores do not have yet; follows from them.
     unsaved: BTreeSet<FileId>,
+    pub(super) moving: BTreeMap<FileId, (String, String)>,
     entries: HashMap<FileId, BTreeMap<Box<[u8]>, Dentry>>,
     dirty: Dirty,
 }
@@ -104,6 +106,7 @@ impl Partition {
             policies: BTreeMap::new(),
             inodes: HashMap::new(),
             unsaved: BTreeSet::new(),
+            moving: BTreeMap::new(),
             entries: HashMap::new(),
             dirty: Dirty { head: true, ..Dirty::default() },
         };
@@ -180,6 +183,23 @@ impl Partition {
         self.unsaved.iter().copied()
     }
 
+    /// Mount and key of each of them.
+    pub(crate) fn unsaved_keys(&self) -> impl Iterator<Item = (u32, String)> {
+        let key = |id: &FileId| self.inodes.get(id).map(|inode| (inode.mount_id, inode.store_key.clone()));
+        self.unsaved.iter().filter_map(key)
+    }
+
+    /// Whether a directory has such a file, as far as that lives here.
+    pub(super) fn has_unsaved_in(&self, directory: FileId) -> bool {
+        let lies = |id: &FileId| self.inodes.get(id).is_some_and(|inode| inode.parent == directory.0);
+        self.unsaved.iter().any(lies)
+    }
+
+    /// Directories that were moved, with their old and new keys: what lies below them has not all got its new keys.
+    pub(crate) fn moving(&self) -> impl Iterator<Item = (FileId, &str, &str)> {
+        self.moving.iter().map(|(id, (old, new))| (*id, old.as_str(), new.as_str()))
+    }
+
     /// The mount table; empty in every partition but the first.
     pub(crate) fn mounts(&self) -> impl Iterator<Item = &MountRecord> {
         self.mounts.values()
@@ -253,6 +273,9 @@ impl Partition {
             self.dirty.inodes.insert(id);
         }
         self.unsaved.remove(&id);
+        if self.moving.remove(&id).is_some() {
+            self.dirty.head = true;
+        }
         self.entries.remove(&id);
     }
 
@@ -304,6 +327,7 @@ impl Partition {
             orphans: self.orphans.iter().map(|id| id.0).collect(),
             mounts: self.mounts.values().cloned().collect(),
             policies: self.policies.values().cloned().collect(),
+            moving: self.moving.iter().map(|(id, (old, new))| (id.0, old.clone(), new.clone())).collect(),
         }
     }
 
@@ -355,6 +379,7 @@ impl Partition {
                 partition.next_mount = head.next_mount;
                 partition.boot = head.boot;
                 partition.orphans = head.orphans.into_iter().map(FileId).collect();
+                partition.moving = head.moving.into_iter().map(|(id, old, new)| (FileId(id), (old, new))).collect();
                 partition.policies = head.policies.into_iter().map(|policy| (policy.path.clone(), policy)).collect();
                 partition.mounts = head.mounts.into_iter().map(|mount| (mount.mount_id, mount)).collect();
             }

@@ -192,6 +192,9 @@ impl World {
             }
             Act::Remove(place) => {
                 let Some(path) = self.pick(*place, |path, _| path.matches('/').count() > 2) else { return };
+                if self.has_unsaved_in(&path) {
+                    return;
+                }
                 let (at, name) = path.rsplit_once('/').unwrap();
                 let (id, child) = (self.resolve(at).unwrap(), self.resolve(&path).unwrap());
                 let removal = Removal { parent: id.0, name: name.as_bytes().to_vec(), expected: child.0 };
@@ -242,6 +245,12 @@ impl World {
         }
     }
 
+    /// Whether a directory has a file that its store does not have: what the store says of it does not remove that.
+    fn has_unsaved_in(&self, above: &str) -> bool {
+        let lies = |path: &str| path.strip_prefix(above).is_some_and(|rest| rest.rfind('/') == Some(0));
+        self.model.iter().any(|(path, (_, content))| *content == UNSAVED && lies(path))
+    }
+
     fn move_name(&mut self, from: u8, to: u8, name: u8) {
         let Some(old) = self.pick(from, |path, _| path.matches('/').count() > 2) else { return };
         let Some(at) = self.pick(to, |path, kind| kind == KIND_DIRECTORY && path != "/m") else { return };
@@ -261,12 +270,13 @@ impl World {
         };
         let same_mount = old.split('/').nth(2) == at.split('/').nth(2);
         // What lies inside of what is moved, or the other way round, is refused before it is proposed.
-        if lies_in(&at, &old) || lies_in(&old, &new) {
+        if lies_in(&at, &old) || lies_in(&old, &new) || self.has_unsaved_in(&new) {
             return;
         }
+        let is_other_kind = self.model.get(&new).is_some_and(|(other, _)| *other != kind);
         let before = self.partitions[&id.partition().0].inode(id).unwrap().version;
         let outcome = self.run(Command::Move(moved));
-        if !same_mount {
+        if !same_mount || is_other_kind {
             assert_eq!(outcome, Outcome::Retry);
             return;
         }

@@ -87,6 +87,12 @@ impl Real {
         part.entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()).collect()
     }
 
+    async fn fingerprint(&self, key: &str) -> String {
+        let limits = forebay_ufs::StoreLimits { concurrency: 4, deadline: Duration::from_secs(20), retries: 0 };
+        let store = forebay_ufs::open(&format!("file://{}", self.path("data").display()), &[], limits).unwrap();
+        store.stat(key).await.unwrap().fingerprint.0
+    }
+
     fn ticket(&self, grant: &SessionGrant) -> WriteTicket {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.master.service.members.map().ticket_key).unwrap();
         write_ticket::verify(&grant.ticket, &key, unix_now_ms()).unwrap()
@@ -176,8 +182,8 @@ async fn a_created_file_is_saved_or_goes() {
     let real = real.restart().await;
     assert_eq!(real.id("/m/f").await, id.0);
     assert!(real.tree().drop_abandoned().await.is_ok_and(|dropped| dropped == 0), "its client has time to come back");
-    assert!(real.tree().grant_session(id, 1).await.is_ok());
-    assert_eq!(kind(real.tree().grant_session(id, 2).await), ErrorKind::Busy);
+    assert!(real.tree().grant_session(id, 1, 0).await.is_ok());
+    assert_eq!(kind(real.tree().grant_session(id, 2, 0).await), ErrorKind::Busy);
 
     // Renamed before it is saved, over something that is there: that is what it replaces.
     fs::write(real.path("data/old"), "old").unwrap();
@@ -185,17 +191,30 @@ async fn a_created_file_is_saved_or_goes() {
     real.rename(("/m", "f"), ("/m", "old"), 0).await.unwrap();
     assert_eq!(real.id("/m/old").await, id.0);
     assert_eq!(fs::read(real.path("data/old")).unwrap(), b"old", "not before it is saved");
-    let ticket = real.ticket(&real.tree().grant_session(id, 1).await.unwrap());
+    let ticket = real.ticket(&real.tree().grant_session(id, 1, 0).await.unwrap());
     assert!(ticket.store_key == "old" && !ticket.create_only && !ticket.replaces.is_empty());
 
     // Saved: the same file, a new version, with the attributes that it was created with.
+    assert_eq!(kind(real.tree().record_saved(id, "another").await), ErrorKind::Stale);
     fs::remove_file(real.path("data/old")).unwrap();
     fs::write(real.path("data/old"), "saved").unwrap();
-    let saved = real.tree().record_saved(id).await.unwrap();
+    let fingerprint = real.fingerprint("old").await;
+    let saved = real.tree().record_saved(id, &fingerprint).await.unwrap();
     assert_eq!((saved.file_id, saved.size, saved.mode), (id.0, 5, 0o640));
     assert!(saved.version > grant.attr.version && saved.file_id != old.file_id);
     assert_eq!(fs::metadata(real.path("data/old")).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(real.resolve("/m/old").await.unwrap().version, saved.version);
+
+    // A session goes by what it began with or saved last, whatever the namespace learns meanwhile.
+    let mut grant = real.tree().grant_session(id, 1, saved.version).await.unwrap();
+    assert_eq!(real.ticket(&grant).replaces, real.fingerprint("old").await);
+    let mine = real.ticket(&grant).replaces;
+    fs::write(real.path("data/old"), "outside").unwrap();
+    real.tree().recheck(&[id]).await.unwrap();
+    grant = real.tree().grant_session(id, 1, saved.version).await.unwrap();
+    assert_eq!(real.ticket(&grant).replaces, mine, "its save must not replace what it never saw");
+    let real = real.restart().await;
+    assert_eq!(kind(real.tree().grant_session(id, 1, saved.version).await), ErrorKind::Stale, "nor after a restart");
 
     // Attributes, in the store.
     let change = SetAttr { file_id: id.0, mode: Some(0o604), uid: None, gid: None, mtime_ms: Some(1_000_000_000_000) };

@@ -26,11 +26,12 @@ impl MasterService {
             }
             Op::GrantSession => {
                 let request: GrantSession = decode(body)?;
-                tree.grant_session(FileId(request.file_id), request.client_id).await?.to_bytes()
+                tree.grant_session(FileId(request.file_id), request.client_id, request.base_version).await?.to_bytes()
             }
             Op::RecordSaved => {
                 let request: RecordSaved = decode(body)?;
-                to_its_end(async move { tree.record_saved(FileId(request.file_id)).await }).await?.to_bytes()
+                let RecordSaved { file_id, fingerprint } = request;
+                to_its_end(async move { tree.record_saved(FileId(file_id), &fingerprint).await }).await?.to_bytes()
             }
             Op::HoldSessions => {
                 let request: HoldSessions = decode(body)?;

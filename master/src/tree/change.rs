@@ -46,15 +46,20 @@ impl Tree {
         })
     }
 
-    /// Puts what a store says into the namespace, also in place of what is known.
+    /// Puts what a store says of a name into the namespace, if the name still leads to `expected` (0: to nothing).
     pub(super) async fn record(&self, parent: FileId, upsert: Upsert) -> Result<Found, KindError> {
         let began = Instant::now();
+        let name = upsert.name.clone();
+        let changed = || {
+            let kind = if upsert.expected == 0 { ErrorKind::Exists } else { ErrorKind::Stale };
+            KindError::new(kind, format!("\"{}\" was changed by somebody else meanwhile", shown(&name)))
+        };
         for _ in 0..TRIES {
-            let (_, child) = self.name(parent, &upsert.name).await?;
-            let upsert = Upsert { expected: child.map_or(0, |child| child.id.0), ..upsert.clone() };
-            let name = upsert.name.clone();
-            let sync =
-                SyncDirectory { directory: parent.0, upserts: vec![upsert], removals: Vec::new(), complete: false };
+            if self.name(parent, &name).await?.1.map_or(0, |child| child.id.0) != upsert.expected {
+                return Err(changed());
+            }
+            let upserts = vec![upsert.clone()];
+            let sync = SyncDirectory { directory: parent.0, upserts, removals: Vec::new(), complete: false };
             if self.propose_sync(sync).await? {
                 let found = self.name(parent, &name).await?.1;
                 let found = found.ok_or_else(|| not_found(&format!("\"{}\" is gone already", shown(&name))))?;
@@ -110,13 +115,15 @@ impl Tree {
     pub(crate) async fn make_directory(self: &Arc<Self>, request: &MakeDirectory) -> Result<Attr, KindError> {
         let parent = FileId(request.parent);
         let name = &request.name;
-        let directory = self.directory(parent).await?;
-        let mount = self.changeable(&directory)?;
-        let key = Self::new_key(&directory, name)?;
+        let mount = self.changeable(&self.directory(parent).await?)?;
+        let _order = mount.order.read().await;
+        let key = Self::new_key(&self.directory(parent).await?, name)?;
         let taken = || KindError::new(ErrorKind::Exists, format!("\"{}\" exists already", shown(name)));
-        if self.name(parent, name).await?.1.is_some_and(|child| child.inode.unsaved) {
+        let known = self.name(parent, name).await?.1;
+        if known.as_ref().is_some_and(|child| child.inode.unsaved) {
             return Err(taken());
         }
+        let expected = known.map_or(0, |child| child.id.0);
         let changing = self.freshness.changing(parent, name);
         let (mode, uid, gid) = (request.mode & MODE_BITS, request.uid, request.gid);
         let made_key = key.clone();
@@ -141,7 +148,7 @@ impl Tree {
                 Err(error) => tracing::info!(%error, "a new directory keeps the owner and mode that its store gave it"),
             }
         }
-        let upsert = Upsert { is_empty: true, ..self.owned(name, &meta, (mode, uid, gid)) };
+        let upsert = Upsert { is_empty: true, expected, ..self.owned(name, &meta, (mode, uid, gid)) };
         let found = self.record(parent, upsert).await?;
         self.freshness.set_listed(found.id, Instant::now());
         Ok(found.attr(self.valid_ms(&mount, &found, parent)))
@@ -165,23 +172,27 @@ impl Tree {
     /// Removes a file, or an empty directory.
     pub(crate) async fn remove(self: &Arc<Self>, request: &Remove) -> Result<(), KindError> {
         let (parent, name) = (FileId(request.parent), &request.name);
-        let directory = self.directory(parent).await?;
-        let mount = self.changeable(&directory)?;
-        Self::new_key(&directory, name)?;
+        let mount = self.changeable(&self.directory(parent).await?)?;
+        let _order = mount.order.read().await;
+        Self::new_key(&self.directory(parent).await?, name)?;
         let (directory, child) = self.known_or_asked(&mount, parent, name).await?;
         let child = child.ok_or_else(|| not_found(&format!("\"{}\" does not exist", shown(name))))?;
         Self::removable(&directory, &child, name, request.is_directory)?;
-        if request.is_directory && self.has_unsaved(child.id).await? {
-            return Err(KindError::new(ErrorKind::NotEmpty, format!("\"{}\" is not empty", shown(name))));
+        let full = || KindError::new(ErrorKind::NotEmpty, format!("\"{}\" is not empty", shown(name)));
+        if request.is_directory && self.has_unsaved_at(&child.inode).await? {
+            return Err(full());
         }
         let changing = self.freshness.changing(parent, name);
-        if !child.inode.unsaved {
+        self.keep_directory(&mount, parent, child.id).await?;
+        {
             let (key, is_directory) = (child.inode.store_key.clone(), request.is_directory);
             let gone = self.ask(&mount, CHANGE, move |store| async move {
                 if is_directory { store.remove_directory(&key).await } else { store.delete(&key).await }
             });
             match gone.await {
                 Ok(()) => {}
+                // What was never saved need not be there, nor what it would have replaced.
+                Err(error) if error.kind == ErrorKind::NotFound && child.inode.unsaved => {}
                 Err(error) if error.kind == ErrorKind::NotFound => {
                     self.record_gone(parent, name).await?;
                     return Err(not_found(&format!("\"{}\" does not exist any more", shown(name))));
@@ -196,10 +207,11 @@ impl Tree {
                 }
             }
         }
-        self.record_gone(parent, name).await?;
-        drop(changing);
-        self.keep_directory(&mount, parent).await;
-        Ok(())
+        match self.record_gone(parent, name).await {
+            // A file was created in it in this moment: it will be there again with that.
+            Err(error) if error.kind == ErrorKind::Overloaded && request.is_directory => Err(full()),
+            recorded => recorded,
+        }
     }
 
     fn removable(directory: &Found, child: &Found, name: &[u8], is_directory: bool) -> Result<(), KindError> {
@@ -214,12 +226,6 @@ impl Tree {
         }
     }
 
-    /// Whether a directory has files that its store does not have yet.
-    async fn has_unsaved(&self, directory: FileId) -> Result<bool, KindError> {
-        let ids = self.children(directory).await?;
-        Ok(self.inodes(&ids).await?.into_iter().flatten().any(|found| found.inode.unsaved))
-    }
-
     /// What the names of a directory lead to, as far as it is known.
     pub(super) async fn children(&self, directory: FileId) -> Result<Vec<FileId>, KindError> {
         let look = move |partition: &Partition| {
@@ -228,19 +234,20 @@ impl Tree {
         self.cores.read(directory.partition(), look).await
     }
 
-    /// Where a store knows a directory only by what is in it, one that lost its last name gets a mark of its own.
-    pub(super) async fn keep_directory(&self, mount: &MountState, id: FileId) {
-        let Ok(Some(found)) = self.inode(id).await else { return };
-        let is_empty = self.children(id).await.is_ok_and(|children| children.is_empty());
-        if !is_empty || found.inode.store_key.is_empty() || Self::keeps_attributes(mount).unwrap_or(true) {
-            return;
+    /// Where a store knows a directory only by what is in it: one that is about to lose its last name there gets a mark.
+    pub(super) async fn keep_directory(&self, mount: &MountState, id: FileId, leaves: FileId) -> Result<(), KindError> {
+        let Some(found) = self.inode(id).await? else { return Ok(()) };
+        if found.inode.store_key.is_empty() || Self::keeps_attributes(mount)? {
+            return Ok(());
+        }
+        let children = self.inodes(&self.children(id).await?).await?;
+        if children.into_iter().flatten().any(|child| child.id != leaves && !child.inode.unsaved) {
+            return Ok(());
         }
         let key = found.inode.store_key.clone();
         match self.ask(mount, CHANGE, move |store| async move { store.make_directory(&key).await }).await {
-            Err(error) if error.kind != ErrorKind::Exists => {
-                tracing::info!(%error, "a directory without names may vanish");
-            }
-            _ => {}
+            Err(error) if error.kind != ErrorKind::Exists => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -248,8 +255,9 @@ impl Tree {
     pub(crate) async fn set_attr(self: &Arc<Self>, request: &SetAttr) -> Result<Attr, KindError> {
         let id = FileId(request.file_id);
         let gone = || not_found(&format!("file {id} does not exist any more"));
+        let mount = self.changeable(&self.inode(id).await?.ok_or_else(gone)?)?;
+        let _order = mount.order.read().await;
         let found = self.inode(id).await?.ok_or_else(gone)?;
-        let mount = self.changeable(&found)?;
         let parent = FileId(found.inode.parent);
         let mode = request.mode.map(|mode| mode & MODE_BITS);
         let (uid, gid, mtime_ms) = (request.uid, request.gid, request.mtime_ms);
@@ -266,7 +274,8 @@ impl Tree {
             let change = AttributeChange { mode, uid, gid, mtime_ms };
             let meta = self.ask(&mount, CHANGE, move |store| async move { store.set_attributes(&key, &change).await });
             let upsert = self.defaults.upsert(&name, id.0, &meta.await?);
-            self.record(parent, upsert).await?;
+            let now = self.record(parent, upsert).await?;
+            self.sessions.rebase(id, &found.inode.fingerprint, &now.inode.fingerprint);
         }
         let found = self.inode(id).await?.ok_or_else(gone)?;
         Ok(found.attr(self.valid_ms(&mount, &found, parent)))

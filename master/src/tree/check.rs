@@ -79,7 +79,10 @@ impl Tree {
             let before = flight.steps();
             match tokio::time::timeout(patience.min(PATIENCE_UNDER_WAY), flight.landed()).await {
                 Ok(Ok(began)) => return Ok(Checked::At(began)),
-                Ok(Err(error)) if known && is_outage(error.kind) => return Ok(Checked::Away),
+                // A directory above is being renamed: what is known of its names is right.
+                Ok(Err(error)) if known && (is_outage(error.kind) || error.kind == ErrorKind::Busy) => {
+                    return Ok(Checked::Away);
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(_) if flight.steps() > before => {
                     if asked.elapsed() >= PATIENCE_UNDER_WAY {

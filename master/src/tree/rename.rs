@@ -1,6 +1,6 @@
 //! Another name for a file or directory of the same mount: the store first, then the journal. What lies below a directory gets its
-//! new keys in parts afterwards; until then no check of that mount counts (`Moving`). A crash in between leaves old keys, which
-//! the next look at the store finds gone: the names are then read anew.
+//! new keys in parts afterwards, by the next master if this one dies; until then no check below it counts (`Moving`), and
+//! nothing else changes in that mount (`MountState::order`).
 
 use super::sync::TRIES;
 use super::{Found, Tree, not_found, shown};
@@ -26,9 +26,20 @@ impl Tree {
         if request.flags & !RENAME_NOREPLACE != 0 {
             return Err(wrong(ErrorKind::Unsupported, format!("rename: flags {:#x} are not offered", request.flags)));
         }
+        let mount = self.changeable(&self.directory(parent).await?)?;
+        self.changeable(&self.directory(new_parent).await?)?;
+        let peek = self.known_or_asked(&mount, parent, name).await?.1;
+        // Whoever moves a directory is alone: keys below it change.
+        let (alone, together);
+        if peek.is_some_and(|found| found.inode.is_directory()) {
+            alone = Some(mount.order.write().await);
+            together = None;
+        } else {
+            alone = None;
+            together = Some(mount.order.read().await);
+        }
+        let _order = (&alone, &together);
         let (from, to) = (self.directory(parent).await?, self.directory(new_parent).await?);
-        let mount = self.changeable(&from)?;
-        self.changeable(&to)?;
         if from.inode.mount_id != to.inode.mount_id {
             return Err(wrong(ErrorKind::OtherMount, format!("\"{}\" lies in another mount", shown(new_name))));
         }
@@ -42,9 +53,23 @@ impl Tree {
         if target.as_ref().is_some_and(|target| target.id == source.id) {
             return Ok(source.attr(0));
         }
+        if source.inode.is_directory() && alone.is_none() {
+            let message = format!("\"{}\" was replaced meanwhile, try again", shown(name));
+            return Err(wrong(ErrorKind::Busy, message));
+        }
         self.check_rename(&source, target.as_ref(), &to_key, request).await?;
         let changing = (self.freshness.changing(parent, name), self.freshness.changing(new_parent, new_name));
+        let moving = source.inode.is_directory().then(|| mount.moving(&source.inode.store_key, &to_key));
+        self.keep_directory(&mount, parent, source.id).await?;
         let (mut fingerprint, mut same_content) = (source.inode.fingerprint.clone(), true);
+        if source.inode.unsaved && !fingerprint.is_empty() {
+            // Its old name goes with what it would have replaced there.
+            let key = source.inode.store_key.clone();
+            match self.ask(&mount, CHANGE, move |store| async move { store.delete(&key).await }).await {
+                Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
+                _ => self.sessions.saved(source.id, ""),
+            }
+        }
         if !source.inode.unsaved {
             let (from_key, replace) = (source.inode.store_key.clone(), request.flags & RENAME_NOREPLACE == 0);
             let keeps_attributes = Self::keeps_attributes(&mount)?;
@@ -54,7 +79,7 @@ impl Tree {
             let meta = match renamed.await {
                 Ok(meta) => meta,
                 Err(error) => {
-                    drop(changing);
+                    drop((changing, moving));
                     return Err(self.rename_failed(&mount, &from, &to, request, error).await);
                 }
             };
@@ -64,17 +89,17 @@ impl Tree {
                 fingerprint = meta.fingerprint.0;
             }
         }
-        let moving = source.inode.is_directory().then(|| mount.moving());
-        self.record_move(request, source.id, fingerprint, same_content).await?;
+        let old_fingerprint = source.inode.fingerprint.clone();
+        self.record_move(request, &source, target.as_ref(), fingerprint, same_content).await?;
         if moving.is_some() {
             self.set_keys_below(source.id, &source.inode.store_key, &to_key).await?;
         }
         drop(moving);
         self.freshness.set_asked(source.id, Instant::now());
         drop(changing);
-        self.keep_directory(&mount, parent).await;
         let gone = || not_found(&format!("\"{}\" is gone already", shown(new_name)));
         let found = self.inode(source.id).await?.ok_or_else(gone)?;
+        self.sessions.rebase(source.id, &old_fingerprint, &found.inode.fingerprint);
         Ok(found.attr(self.valid_ms(&mount, &found, new_parent)))
     }
 
@@ -101,15 +126,8 @@ impl Tree {
         match (source.inode.is_directory(), target.inode.is_directory()) {
             (false, true) => wrong(ErrorKind::IsADirectory, "is a directory"),
             (true, false) => wrong(ErrorKind::NotADirectory, "is not a directory"),
-            (true, true) => {
-                let children = self.children(target.id).await?;
-                let is_unsaved = |found: Option<Found>| found.is_some_and(|found| found.inode.unsaved);
-                if self.inodes(&children).await?.into_iter().any(is_unsaved) {
-                    return wrong(ErrorKind::NotEmpty, "is not empty");
-                }
-                Ok(())
-            }
-            (false, false) => Ok(()),
+            (true, true) if self.has_unsaved_at(&target.inode).await? => wrong(ErrorKind::NotEmpty, "is not empty"),
+            _ => Ok(()),
         }
     }
 
@@ -131,18 +149,19 @@ impl Tree {
         error
     }
 
+    /// The target is what was looked at; the store's rename has replaced what came there since, as long as it is of the same kind.
     async fn record_move(
         &self,
         request: &Rename,
-        id: FileId,
+        source: &Found,
+        target: Option<&Found>,
         fingerprint: String,
         same_content: bool,
     ) -> Result<(), KindError> {
-        let new_parent = FileId(request.new_parent);
+        let mut replaced = target.map_or(0, |target| target.id.0);
         for _ in 0..TRIES {
-            let replaced = self.name(new_parent, &request.new_name).await?.1.map_or(0, |found| found.id.0);
             let moved = Move {
-                from: Removal { parent: request.parent, name: request.name.clone(), expected: id.0 },
+                from: Removal { parent: request.parent, name: request.name.clone(), expected: source.id.0 },
                 directory: request.new_parent,
                 name: request.new_name.clone(),
                 replaced,
@@ -155,17 +174,40 @@ impl Tree {
                 other => return Err(refused(other)),
             }
             let known = self.name(FileId(request.parent), &request.name).await?.1;
-            if known.is_none_or(|known| known.id != id) {
+            if known.is_none_or(|known| known.id != source.id) {
                 // The store has it under its new name; the namespace will find it there.
                 return Err(not_found(&format!("\"{}\" was changed meanwhile", shown(&request.name))));
             }
+            let target = self.name(FileId(request.new_parent), &request.new_name).await?.1;
+            let is_in_the_way = target.as_ref().is_some_and(|target| {
+                let other_kind = target.inode.kind != source.inode.kind;
+                other_kind || (target.inode.unsaved && request.flags & RENAME_NOREPLACE != 0)
+            });
+            if is_in_the_way {
+                let message = format!("\"{}\" was made meanwhile", shown(&request.new_name));
+                return Err(KindError::new(ErrorKind::Exists, message));
+            }
+            replaced = target.map_or(0, |target| target.id.0);
         }
         Err(KindError::new(ErrorKind::Overloaded, "too many changes at once".to_string()))
     }
 
+    /// Finishes what a master that died left of renamed directories.
+    pub(crate) async fn finish_moves(&self) -> Result<(), KindError> {
+        let look = |partition: &crate::namespace::Partition| {
+            let moving = partition.moving().map(|(id, old, new)| (id, old.to_string(), new.to_string()));
+            moving.collect::<Vec<_>>()
+        };
+        for (id, old, new) in self.cores.read_all(look).await?.into_iter().flatten() {
+            tracing::info!("the renaming of a directory from \"{old}\" to \"{new}\" is finished");
+            self.set_keys_below(id, &old, &new).await?;
+        }
+        Ok(())
+    }
+
     /// Gives all that is known below a directory the keys that follow from its new one, the upper ones first.
     async fn set_keys_below(&self, directory: FileId, old: &str, new: &str) -> Result<(), KindError> {
-        let mut level = vec![directory];
+        let (directory_moved, mut level) = (directory, vec![directory]);
         while !level.is_empty() {
             let mut below = Vec::new();
             for directory in std::mem::take(&mut level) {
@@ -193,6 +235,9 @@ impl Tree {
             }
             level = below;
         }
-        Ok(())
+        match self.journal.propose(Command::KeysSet { directory: directory_moved.0 }).await? {
+            Outcome::Done { .. } => Ok(()),
+            other => Err(refused(other)),
+        }
     }
 }

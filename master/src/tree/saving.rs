@@ -5,7 +5,7 @@ use super::sync::TRIES;
 use super::{Found, Tree, not_found, shown};
 use crate::metrics::{CHANGE, STAT};
 use crate::mounts::refused;
-use crate::namespace::{Command, NewFile, Outcome, Removal};
+use crate::namespace::{Command, NewFile, Outcome, Removal, Upsert};
 use forebay_base::{ErrorKind, FileId, KindError, limits, unix_now_ms};
 use forebay_net::message::change::{CreateFile, SessionGrant};
 use forebay_net::message::namespace::Attr;
@@ -17,9 +17,9 @@ impl Tree {
     /// A new file that its store does not have yet, held by the client that asks.
     pub(crate) async fn create_file(self: &Arc<Self>, request: &CreateFile) -> Result<SessionGrant, KindError> {
         let (parent, name) = (FileId(request.parent), &request.name);
-        let directory = self.directory(parent).await?;
-        self.changeable(&directory)?;
-        Self::new_key(&directory, name)?;
+        let mount = self.changeable(&self.directory(parent).await?)?;
+        let _order = mount.order.read().await;
+        Self::new_key(&self.directory(parent).await?, name)?;
         let taken = || KindError::new(ErrorKind::Exists, format!("\"{}\" exists already", shown(name)));
         for _ in 0..TRIES {
             match self.lookup(parent, name).await {
@@ -42,8 +42,8 @@ impl Tree {
                     let id = FileId(events.first().map_or(0, |(id, _)| *id));
                     let gone = || not_found(&format!("\"{}\" is gone already", shown(name)));
                     let found = self.inode(id).await?.ok_or_else(gone)?;
-                    self.sessions.begin(id, request.client_id)?;
-                    return self.granted(&found);
+                    self.sessions.begin(id, request.client_id, "")?;
+                    return Ok(self.granted(&found, String::new()));
                 }
                 Outcome::Retry => {}
                 other => return Err(refused(other)),
@@ -52,8 +52,13 @@ impl Tree {
         Err(KindError::new(ErrorKind::Overloaded, format!("directory {parent}: too many changes at once")))
     }
 
-    /// Leave for one client to write a file.
-    pub(crate) async fn grant_session(self: &Arc<Self>, id: FileId, client_id: u64) -> Result<SessionGrant, KindError> {
+    /// Leave for one client to write a file. `base_version` is what the session goes by that it has already, 0 for a new one.
+    pub(crate) async fn grant_session(
+        self: &Arc<Self>,
+        id: FileId,
+        client_id: u64,
+        base_version: u64,
+    ) -> Result<SessionGrant, KindError> {
         let first = self.inode(id).await?;
         let gone = || not_found(&format!("file {id} does not exist any more"));
         let found = first.ok_or_else(gone)?;
@@ -61,36 +66,50 @@ impl Tree {
             return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
         }
         self.changeable(&found)?;
-        self.sessions.begin(id, client_id)?;
-        let found = if found.inode.unsaved { found } else { self.current(id, Some(found)).await?.0 };
-        self.granted(&found)
+        let goes_on = (base_version != 0).then(|| self.sessions.base(id, client_id)).flatten();
+        let found = match goes_on {
+            Some(_) => found,
+            None if found.inode.unsaved => found,
+            None => self.current(id, Some(found)).await?.0,
+        };
+        let base = match goes_on {
+            Some(base) => base,
+            None if base_version != 0 && base_version != found.inode.version => {
+                let message = format!("file {id}: somebody else has changed it since it was opened for writing");
+                return Err(KindError::new(ErrorKind::Stale, message));
+            }
+            None => found.inode.fingerprint.clone(),
+        };
+        self.sessions.begin(id, client_id, &base)?;
+        Ok(self.granted(&found, base))
     }
 
-    fn granted(&self, found: &Found) -> Result<SessionGrant, KindError> {
+    fn granted(&self, found: &Found, replaces: String) -> SessionGrant {
         let ticket = WriteTicket {
             mount_id: found.inode.mount_id,
             store_key: found.inode.store_key.clone(),
             file_id: found.id.0,
-            create_only: found.inode.fingerprint.is_empty(),
-            replaces: found.inode.fingerprint.clone(),
+            create_only: replaces.is_empty(),
+            replaces,
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,
         };
         self.metrics.here().write_tickets.add(1);
-        Ok(SessionGrant {
+        SessionGrant {
             attr: found.attr(0),
             ticket: write_ticket::sign(&ticket, &self.ticket_key),
             ticket_life_ms: limits::TICKET_LIFE_MS,
-        })
+        }
     }
 
     /// A worker has put a file's content into its store: it is a new version.
-    pub(crate) async fn record_saved(self: &Arc<Self>, id: FileId) -> Result<Attr, KindError> {
+    pub(crate) async fn record_saved(self: &Arc<Self>, id: FileId, fingerprint: &str) -> Result<Attr, KindError> {
         let gone = || not_found(&format!("file {id} does not exist any more"));
+        let mount = self.mount_of(&self.inode(id).await?.ok_or_else(gone)?)?;
+        let _order = mount.order.read().await;
         let found = self.inode(id).await?.ok_or_else(gone)?;
         if !is_file(&found.inode) {
             return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
         }
-        let mount = self.mount_of(&found)?;
         let parent = FileId(found.inode.parent);
         let name = self.name_in(&found, &mount);
         let _changing = self.freshness.changing(parent, &name);
@@ -98,6 +117,10 @@ impl Tree {
         let given = (found.inode.mode, found.inode.uid, found.inode.gid);
         let stat_key = key.clone();
         let mut meta = self.ask(&mount, STAT, move |store| async move { store.stat(&stat_key).await }).await?;
+        if meta.fingerprint.0 != fingerprint {
+            let message = format!("file {id}: its store has something else under its name now");
+            return Err(KindError::new(ErrorKind::Stale, message));
+        }
         if found.inode.unsaved && Self::keeps_attributes(&mount)? {
             let mtime_ms = found.inode.own_mtime.then_some(found.inode.mtime_ms);
             let change = AttributeChange { mode: Some(given.0), uid: Some(given.1), gid: Some(given.2), mtime_ms };
@@ -107,13 +130,9 @@ impl Tree {
                 Err(error) => tracing::info!(%error, "a new file keeps the owner and mode that its worker gave it"),
             }
         }
-        let upsert = self.owned(&name, &meta, given);
-        // Another name may have come to lead to it meanwhile, or none.
-        let now = self.name(parent, &name).await?.1;
-        if now.is_none_or(|now| now.id != id) {
-            return Err(KindError::new(ErrorKind::Stale, format!("file {id}: it was renamed or replaced meanwhile")));
-        }
+        let upsert = Upsert { expected: id.0, ..self.owned(&name, &meta, given) };
         let found = self.record(parent, upsert).await?;
+        self.sessions.saved(id, &found.inode.fingerprint);
         Ok(found.attr(self.valid_ms(&mount, &found, parent)))
     }
 

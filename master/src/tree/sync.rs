@@ -20,7 +20,7 @@ const NAMES_MAX: usize = 1000;
 /// Tries of a command whose expectations were overtaken.
 pub(super) const TRIES: usize = 16;
 /// Times that a name is asked for again because a directory of its mount was moved meanwhile.
-const MOVES_WAITED: usize = 50;
+const MOVES_WAITED: usize = 10;
 const MOVE_PAUSE: Duration = Duration::from_millis(20);
 /// The same for a listing.
 const LISTINGS_AGAIN: usize = 3;
@@ -93,16 +93,17 @@ impl Tree {
         name: Vec<u8>,
         changes: &mut Changes,
     ) -> Result<(), KindError> {
-        let mut began = Instant::now();
-        let mut asked = self.ask_for_name(mount, parent, &name).await;
-        for _ in 0..MOVES_WAITED {
-            if !mount.moved_since(began) {
-                break;
+        let (mut began, mut asked) = (Instant::now(), self.ask_for_name(mount, parent, &name).await);
+        let mut waited = 0;
+        let key = self.directory(parent).await?.inode.child_key(&name).unwrap_or_default();
+        while mount.moved_since(&key, began) {
+            if waited == MOVES_WAITED {
+                let message = format!("\"{}\": a directory above is being renamed, try again", super::shown(&name));
+                return Err(KindError::new(ErrorKind::Busy, message));
             }
-            // Keys were in flux.
+            waited += 1;
             tokio::time::sleep(MOVE_PAUSE).await;
-            began = Instant::now();
-            asked = self.ask_for_name(mount, parent, &name).await;
+            (began, asked) = (Instant::now(), self.ask_for_name(mount, parent, &name).await);
         }
         let Some(meta) = asked? else { return Ok(()) };
         changes.checked(1);
@@ -112,7 +113,7 @@ impl Tree {
                 // A check that began later has been recorded: it knows better.
                 return Ok(());
             }
-            if self.freshness.changed_since(parent, &name, began) || mount.moved_since(began) {
+            if self.freshness.changed_since(parent, &name, began) || mount.moved_since(&key, began) {
                 // So does a program that changes the name.
                 return Ok(());
             }
@@ -132,7 +133,8 @@ impl Tree {
                         sync.upserts.push(upsert);
                     }
                 }
-                (None, Some(child)) if child.inode.unsaved => {}
+                // What programs write has no place in the store yet.
+                (None, Some(child)) if self.has_unsaved_at(&child.inode).await? => {}
                 (None, Some(_)) => sync.removals.push(Removal { parent: parent.0, name: name.clone(), expected }),
                 (None, None) => {}
             }
@@ -190,7 +192,9 @@ impl Tree {
     ) -> Result<(), KindError> {
         for _ in 0..LISTINGS_AGAIN {
             match self.compare_listing(&mount, id, &mut Changes::counting(steps.clone())).await {
-                Err(error) if error.kind == ErrorKind::Overloaded => tokio::time::sleep(MOVE_PAUSE).await,
+                Err(error) if matches!(error.kind, ErrorKind::Overloaded | ErrorKind::Busy) => {
+                    tokio::time::sleep(MOVE_PAUSE).await;
+                }
                 result => return result,
             }
         }
@@ -206,12 +210,21 @@ impl Tree {
     ) -> Result<(), KindError> {
         let began = Instant::now();
         let directory = self.directory(id).await?;
+        let own_key = directory.inode.store_key.clone();
+        let undisturbed = || {
+            if !mount.moved_since(&own_key, began) {
+                return Ok(());
+            }
+            let message = format!("directory {id}: it, or one above it, was renamed while it was listed, try again");
+            Err(KindError::new(ErrorKind::Busy, message))
+        };
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         let mut after: Option<String> = None;
         loop {
             let (key, from, page_began) = (directory.inode.store_key.clone(), after.take(), Instant::now());
             let last = from.clone();
             let page = self.ask(mount, LIST, move |store| async move { store.list(&key, from.as_deref()).await }).await;
+            undisturbed()?;
             let page = match page {
                 Ok(page) => page,
                 Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -244,7 +257,8 @@ impl Tree {
                 None => break,
             }
         }
-        if self.freshness.forgot_since(id, began) || mount.moved_since(began) {
+        undisturbed()?;
+        if self.freshness.forgot_since(id, began) {
             let message = format!("directory {id}: names changed while it was listed, try again");
             return Err(KindError::new(ErrorKind::Overloaded, message));
         }
@@ -342,11 +356,9 @@ impl Tree {
                 names.map(|(name, entry)| (name.to_vec(), entry.file_id)).collect::<Vec<_>>()
             };
             let names = self.cores.read(directory.partition(), look).await?;
-            let ids: Vec<FileId> =
-                names.iter().filter_map(|(name, id)| (!seen.contains(name)).then_some(*id)).collect();
-            let known = self.inodes(&ids).await?;
-            let unsaved: HashSet<FileId> =
-                known.into_iter().flatten().filter(|found| found.inode.unsaved).map(|found| found.id).collect();
+            let is_unseen = |(name, _): &(Vec<u8>, FileId)| !seen.contains(name);
+            let unsaved = if names.iter().any(is_unseen) { self.unsaved_keys().await? } else { Vec::new() };
+            let own = self.directory(directory).await?;
             let end = names.len() < NAMES_MAX;
             changes.steps.add(1);
             after = names.last().map(|(name, _)| name.clone()).unwrap_or_default();
@@ -354,7 +366,7 @@ impl Tree {
                 // A name that a lookup found while the listing ran is newer than the listing.
                 !seen.contains(name)
                     && self.freshness.asked(*id).is_none_or(|asked| asked < began)
-                    && !unsaved.contains(id)
+                    && !own.inode.child_key(name).is_some_and(|key| holds_unsaved(&unsaved, own.inode.mount_id, &key))
                     && !self.freshness.changed_since(directory, name, began)
             });
             let removals: Vec<Removal> =
@@ -374,4 +386,21 @@ impl Tree {
             }
         }
     }
+
+    /// Mount and key of each file that its store does not have yet.
+    pub(super) async fn unsaved_keys(&self) -> Result<Vec<(u32, String)>, KindError> {
+        let all = self.cores.read_all(|partition| partition.unsaved_keys().collect::<Vec<_>>()).await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// Whether it is a file that its store does not have yet, or has one below it.
+    pub(super) async fn has_unsaved_at(&self, inode: &Inode) -> Result<bool, KindError> {
+        Ok(inode.unsaved
+            || (inode.is_directory() && holds_unsaved(&self.unsaved_keys().await?, inode.mount_id, &inode.store_key)))
+    }
+}
+
+fn holds_unsaved(unsaved: &[(u32, String)], mount_id: u32, above: &str) -> bool {
+    let lies = |key: &str| key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    unsaved.iter().any(|(mount, key)| *mount == mount_id && lies(key))
 }

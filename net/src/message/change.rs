@@ -35,13 +35,16 @@ pub struct SessionGrant {
 }
 message!(CreateFile => SessionGrant);
 
-/// Leave to write a file that is there, or a new ticket for a session that goes on. `Busy` while another client holds it.
+/// Leave to write a file that is there, or a new ticket for a session that goes on. `Busy` while another client holds it; `Stale` if the
+/// content is not any more what the session goes by.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct GrantSession {
     /// `FileId`.
     pub file_id: u64,
     /// Random, one per client process.
     pub client_id: u64,
+    /// The `Version` that the session was granted or saved last; 0 for one that begins.
+    pub base_version: u64,
 }
 message!(GrantSession => SessionGrant);
 
@@ -50,6 +53,8 @@ message!(GrantSession => SessionGrant);
 pub struct RecordSaved {
     /// `FileId`.
     pub file_id: u64,
+    /// The mark of the content, as `SaveSession` answered; `Stale` if the store has something else there.
+    pub fingerprint: String,
 }
 message!(RecordSaved => Attr);
 

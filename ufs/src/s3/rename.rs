@@ -89,9 +89,9 @@ impl S3Inner {
         }
         let mut round = 0;
         loop {
-            self.copy_all(&old, &new, &source).await?;
+            let is_whole = self.copy_all(&old, &new, &source).await?;
             let now = self.below(&old).await?;
-            if now == source {
+            if is_whole && now == source {
                 break;
             }
             round += 1;
@@ -101,14 +101,18 @@ impl S3Inner {
             source = now;
         }
         // Markers last, the deepest first: a store may refuse to delete one with keys below it.
-        let (markers, objects): (Vec<String>, Vec<String>) =
-            source.keys().map(|rest| format!("{old}{rest}")).partition(|key| key.ends_with('/'));
-        stream::iter(objects)
-            .map(|key| async move { self.deleted(&key).await })
+        let named = source.iter().map(|(rest, facts)| (format!("{old}{rest}"), facts.clone()));
+        let (markers, objects): (Vec<(String, Facts)>, Vec<(String, Facts)>) =
+            named.partition(|(key, _)| key.ends_with('/'));
+        let kept: Vec<bool> = stream::iter(objects)
+            .map(|(key, facts)| async move { self.deleted_if_copied(&key, &facts).await })
             .buffer_unordered(UNDER_WAY)
-            .try_collect::<()>()
+            .try_collect()
             .await?;
-        for key in markers.iter().rev() {
+        if kept.contains(&true) {
+            return Err(Failure::new(ErrorKind::Stale, "something below it was written while it was renamed"));
+        }
+        for (key, _) in markers.iter().rev() {
             self.deleted(key).await?;
         }
         // Not merely without it: there are servers that keep metadata which is not given anew.
@@ -137,8 +141,17 @@ impl S3Inner {
         }
     }
 
-    /// Copies what is not under the new name yet.
-    async fn copy_all(&self, old: &str, new: &str, source: &Below) -> Result<(), Failure> {
+    /// Deletes what was copied; what was written since stays, and is told.
+    async fn deleted_if_copied(&self, key: &str, facts: &Facts) -> Result<bool, Failure> {
+        match self.looked_up(key).await? {
+            None => Ok(false),
+            Some(now) if now.same_content(facts) => self.deleted(key).await.map(|()| false),
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Copies what is not under the new name yet; whether all of it was there to be copied.
+    async fn copy_all(&self, old: &str, new: &str, source: &Below) -> Result<bool, Failure> {
         let there = self.below(new).await?;
         let is_there = |rest: &str, facts: &Facts| {
             rest.is_empty() || there.get(rest).is_some_and(|copy| copy.etag.is_some() && copy.same_content(facts))
@@ -148,23 +161,24 @@ impl S3Inner {
             .filter(|(rest, facts)| !is_there(rest, facts))
             .map(|(rest, facts)| (rest.clone(), facts.clone()))
             .collect();
-        stream::iter(missing)
+        let copied: Vec<bool> = stream::iter(missing)
             .map(|(rest, facts)| async move { self.copy_one(old, new, &rest, &facts).await })
             .buffer_unordered(UNDER_WAY)
             .try_collect()
-            .await
+            .await?;
+        Ok(!copied.contains(&false))
     }
 
-    async fn copy_one(&self, old: &str, new: &str, rest: &str, facts: &Facts) -> Result<(), Failure> {
+    async fn copy_one(&self, old: &str, new: &str, rest: &str, facts: &Facts) -> Result<bool, Failure> {
         let (from, to) = (format!("{old}{rest}"), format!("{new}{rest}"));
         if rest.ends_with('/') && facts.size == 0 {
-            return self.marked(&to, None).await;
+            return self.marked(&to, None).await.map(|()| true);
         }
         let copied = self.copy(&Copy { from: &from, to: &to, facts, mode: &WriteMode::Replace }).await;
         match copied {
             // It went or changed meanwhile: the next round sees it.
-            Err(failure) if matches!(failure.kind, ErrorKind::Stale | ErrorKind::NotFound) => Ok(()),
-            other => other,
+            Err(failure) if matches!(failure.kind, ErrorKind::Stale | ErrorKind::NotFound) => Ok(false),
+            other => other.map(|_| true),
         }
     }
 
