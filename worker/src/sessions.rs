@@ -437,10 +437,10 @@ impl Sessions {
     /// Saves what was synced, and tells the master.
     async fn save_lapsed(&self, live: &Live) -> Result<(), KindError> {
         let target = live.target.borrow().clone();
-        self.save_to(live, target, Vec::new()).await?;
+        let fingerprint = self.save_to(live, target, Vec::new()).await?.fingerprint;
         self.view.counters.saves.at(SAVE_LAPSED).add(1);
         let (masters, file_id) = (self.shared.masters.clone(), live.file.0);
-        let told = self.shared.threads.spawn(async move { masters.call(&RecordSaved { file_id }).await });
+        let told = self.shared.threads.spawn(async move { masters.call(&RecordSaved { file_id, fingerprint }).await });
         match told.await {
             Ok(Ok(_)) => tracing::info!(file = %live.file, "saved what a writer that is gone had synced"),
             // The store has it: the namespace finds it there by its freshness.

@@ -53,8 +53,8 @@ struct State {
     /// What `changes` was when what the store has was read.
     saved: u64,
     never_saved: bool,
-    /// The store has a content that the namespace was not told of.
-    unrecorded: bool,
+    /// The mark of a content that the store has and the namespace was not told of.
+    unrecorded: Option<String>,
     /// Why nothing works any more.
     gone: Option<KindError>,
 }
@@ -77,7 +77,8 @@ impl WriteSession {
     /// Leave to write a file that is there.
     pub(crate) async fn of_file(inner: &Arc<Inner>, file: FileId) -> Result<(Attr, Arc<Self>), KindError> {
         let asked = Instant::now();
-        let grant = inner.masters.call(&GrantSession { file_id: file.0, client_id: inner.holds.client_id() }).await?;
+        let request = GrantSession { file_id: file.0, client_id: inner.holds.client_id(), base_version: 0 };
+        let grant = inner.masters.call(&request).await?;
         Ok(Self::granted(inner, grant, asked, false))
     }
 
@@ -91,7 +92,7 @@ impl WriteSession {
             changes: 0,
             saved: 0,
             never_saved: is_new,
-            unrecorded: false,
+            unrecorded: None,
             gone: None,
             attr: attr.clone(),
         };
@@ -134,7 +135,7 @@ impl WriteSession {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         let state = self.state();
-        state.changes != state.saved || state.never_saved || state.unrecorded
+        state.changes != state.saved || state.never_saved || state.unrecorded.is_some()
     }
 
     /// The content becomes empty; what was there is not copied if nothing was changed yet.
@@ -219,8 +220,9 @@ impl WriteSession {
         if !self.is_dirty() {
             return Ok(self.attr());
         }
-        if self.state().unrecorded {
-            self.record().await?;
+        let unrecorded = self.state().unrecorded.clone();
+        if let Some(fingerprint) = unrecorded {
+            self.record(fingerprint).await?;
             if !self.is_dirty() {
                 return Ok(self.attr());
             }
@@ -229,19 +231,19 @@ impl WriteSession {
         let changes = self.state().changes;
         let ticket = self.renewed_ticket().await?;
         let request = SaveSession { file_id: self.file.0, ticket };
-        place.save(self, &request, SAVE_PATIENCE).await?;
+        let fingerprint = place.save(self, &request, SAVE_PATIENCE).await?.fingerprint;
         {
             let mut state = self.state();
-            (state.saved, state.never_saved, state.unrecorded) = (changes, false, true);
+            (state.saved, state.never_saved, state.unrecorded) = (changes, false, Some(fingerprint.clone()));
         }
-        self.record().await
+        self.record(fingerprint).await
     }
 
     /// The namespace takes over what the store has.
-    async fn record(&self) -> Result<Attr, KindError> {
-        let attr = self.inner.masters.call(&RecordSaved { file_id: self.file.0 }).await?;
+    async fn record(&self, fingerprint: String) -> Result<Attr, KindError> {
+        let attr = self.inner.masters.call(&RecordSaved { file_id: self.file.0, fingerprint }).await?;
         let mut state = self.state();
-        state.unrecorded = false;
+        state.unrecorded = None;
         state.attr = attr.clone();
         Ok(attr)
     }
@@ -301,7 +303,8 @@ impl WriteSession {
     /// A ticket made now: it names the content that may be replaced.
     async fn renewed_ticket(&self) -> Result<Vec<u8>, KindError> {
         let asked = Instant::now();
-        let request = GrantSession { file_id: self.file.0, client_id: self.inner.holds.client_id() };
+        let client_id = self.inner.holds.client_id();
+        let request = GrantSession { file_id: self.file.0, client_id, base_version: self.attr().version };
         let grant = self.inner.masters.call(&request).await?;
         let mut state = self.state();
         state.ticket_until = asked + Duration::from_millis(grant.ticket_life_ms);

@@ -102,8 +102,7 @@ impl S3Inner {
         }
         // Markers last, the deepest first: a store may refuse to delete one with keys below it.
         let named = source.iter().map(|(rest, facts)| (format!("{old}{rest}"), facts.clone()));
-        let (markers, objects): (Vec<(String, Facts)>, Vec<(String, Facts)>) =
-            named.partition(|(key, _)| key.ends_with('/'));
+        let (markers, objects): (Vec<_>, Vec<_>) = named.partition(|(key, _)| key.ends_with('/'));
         let kept: Vec<bool> = stream::iter(objects)
             .map(|(key, facts)| async move { self.deleted_if_copied(&key, &facts).await })
             .buffer_unordered(UNDER_WAY)
