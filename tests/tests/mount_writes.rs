@@ -107,7 +107,10 @@ fn what_is_closed_is_in_the_store_and_seen_by_every_mount() {
         for (index, step) in steps.into_iter().enumerate() {
             step(&mut model);
             assert!(mounted.stored_bytes(store, "f3") == model, "{store}: the store after step {index}");
-            assert!(fs::read(other.join(store).join("f3")).expect("read") == model, "{store}: another mount, {index}");
+            // A mount asks each second whether something changed.
+            eventually("another mount to see it", PATIENCE, || {
+                (fs::read(other.join(store).join("f3")).expect("read") == model).then_some(())
+            });
             assert!(fs::read(&path).expect("read") == model, "{store}: this mount after step {index}");
         }
         assert_eq!(fs::metadata(&path).expect("stat").ino(), ino, "it is the same file");
@@ -348,7 +351,7 @@ fn a_mount_or_a_program_that_is_killed_leaves_no_half_file() {
     mounted.cluster.start_fuse();
     for store in STORES {
         Pattern(1).check(&mounted.at(store, "old"), 2 * MIB as u64).expect("as it was");
-        eventually("the unsaved file to go", PATIENCE, || {
+        eventually("the unsaved file to go", Duration::from_secs(180), || {
             matches!(File::open(mounted.at(store, "new")), Err(error) if error.kind() == ErrorKind::NotFound)
                 .then_some(())
         });

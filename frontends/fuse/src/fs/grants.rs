@@ -115,17 +115,15 @@ impl Grants {
         self.state().held.remove(&content);
     }
 
-    /// A file has another key in its store: none of what is held may be right.
+    /// Something has changed somewhere, or a file has another key in its store: none of what is held may be right.
     pub(super) fn forget_all(&self) {
         let mut state = self.state();
         state.not_before = Some(Instant::now());
         state.held.clear();
     }
 
-    /// Something has changed somewhere: what was asked for with other files and not opened yet may be old.
-    pub(super) fn forget_idle(&self) {
-        let mut state = self.state();
-        state.not_before = Some(Instant::now());
-        state.held.retain(|_, held| !held.idle);
+    /// Whether none are held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().held.is_empty()
     }
 }

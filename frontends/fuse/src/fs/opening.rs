@@ -110,7 +110,7 @@ impl Forebay {
         loop {
             tokio::time::sleep(FOLLOWED_EACH).await;
             let Some(forebay) = forebay.upgrade() else { return };
-            if forebay.names.is_empty() {
+            if forebay.names.is_empty() && forebay.grants.is_empty() {
                 seen = None;
                 continue;
             }
@@ -131,7 +131,7 @@ impl Forebay {
 
     fn forget_ahead(&self) {
         self.names.forget_all();
-        self.grants.forget_idle();
+        self.grants.forget_all();
     }
 
     /// Starts on the contents of the small files that follow in a walk.

@@ -45,7 +45,7 @@ const CHANGED_MAX: usize = 16 << 10;
 /// How long a session waits for the kernel's next request.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long another mount that has just closed the file may take to say so.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
+const BUSY_WAIT: Duration = Duration::from_secs(7);
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Saves that nobody waits for are tried so often.
 const SAVE_TRIES: u32 = 4;
