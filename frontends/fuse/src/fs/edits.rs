@@ -59,7 +59,10 @@ impl Forebay {
         if !node.is_session {
             return Err(if changes { self.begin_editing(id, node).await } else { Errno::STALE });
         }
-        let writing = self.writers.get(node.file_id).filter(|writing| writing.enter(changes)).ok_or(Errno::STALE)?;
+        let Some(writing) = self.writers.get(node.file_id).filter(|writing| writing.enter(changes)) else {
+            // The kernel looks up once more and no more: the next session has to be there by then.
+            return Err(if changes { self.begin_editing(id, node).await } else { Errno::STALE });
+        };
         let (opened, edit) = self.add_edit(id, writing, changes);
         if flags & libc::O_TRUNC as u32 != 0 {
             edit.set_wrote();
@@ -225,10 +228,8 @@ impl Forebay {
             None => self.writers.get(node.file_id).filter(|_| node.is_session),
         };
         let Some(writing) = writing else {
-            if node.is_session || node.superseded {
-                return Err(Errno::STALE);
-            }
             return match change.size {
+                None if node.is_session || node.superseded => Err(Errno::STALE),
                 Some(_) => Err(self.begin_editing(id, &node).await),
                 None => self.set_attr_of_version(id, &node, &change).await,
             };

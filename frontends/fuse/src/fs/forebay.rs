@@ -293,7 +293,7 @@ impl Handler for Forebay {
             return Err(Errno::ISDIR);
         }
         // The kernel looks the name up again and opens the node of the new version.
-        if node.superseded {
+        if node.superseded && !changes_content(flags) {
             return Err(Errno::STALE);
         }
         if node.is_session || changes_content(flags) || self.writers.get(node.file_id).is_some() {

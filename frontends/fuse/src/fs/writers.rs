@@ -180,10 +180,14 @@ impl Writers {
                 Err(error) => tracing::debug!(file_id = attr.file_id, %error, "the session goes on for its readers"),
             }
         }
-        if !writing.end() {
-            return;
+        {
+            // In one step: a lookup finds a session that may be entered, or none.
+            let mut table = self.table();
+            if !writing.end() {
+                return;
+            }
+            table.living.remove(&writing.file_id);
         }
-        self.table().living.remove(&writing.file_id);
         self.set_changed(writing.file_id);
         self.forget_listing(writing.file_id);
         self.nodes.end_session(writing.file_id, writing.attr());

@@ -11,7 +11,7 @@ use forebay_base::{ErrorKind, FileId, KindError, unix_now_ms};
 use forebay_client::message::change::SetAttr;
 use forebay_client::message::namespace::Attr;
 use forebay_client::{Client, OpenFile, WriteSession};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A file that is being changed.
 pub(super) struct Writing {
@@ -20,8 +20,8 @@ pub(super) struct Writing {
     state: Mutex<State>,
     /// Held by whoever saves, removes or renames the file.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
-    /// The content as it was saved last, for those that still read it after the session.
-    saved: OnceLock<OpenFile>,
+    /// The content as it was saved last, for those that still read it after the session; none while somebody may write.
+    saved: Mutex<Option<Arc<OpenFile>>>,
 }
 
 struct State {
@@ -55,11 +55,15 @@ impl Writing {
             failure: None,
         };
         let file_id = FileId(state.attr.file_id);
-        Self { file_id, session, state: Mutex::new(state), turn: Arc::default(), saved: OnceLock::new() }
+        Self { file_id, session, state: Mutex::new(state), turn: Arc::default(), saved: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an open; false if the session has ended.
@@ -68,6 +72,9 @@ impl Writing {
         let state = &mut *state;
         let count = if writes { &mut state.writers } else { &mut state.readers };
         *count += u32::from(!state.has_ended);
+        if writes && !state.has_ended {
+            *self.saved() = None;
+        }
         !state.has_ended
     }
 
@@ -83,7 +90,7 @@ impl Writing {
     /// Nobody enters from now on: true if nobody may write, and those that read have what was saved.
     pub(super) fn end(&self) -> bool {
         let mut state = self.state();
-        let may_end = state.writers == 0 && (state.readers == 0 || self.saved.get().is_some());
+        let may_end = state.writers == 0 && (state.readers == 0 || self.saved().is_some());
         state.has_ended |= may_end;
         may_end
     }
@@ -107,13 +114,15 @@ impl Writing {
     /// The open handles that read, and the content that they should see, if the store has it.
     pub(super) fn read_on(&self) -> Option<Attr> {
         let state = self.state();
-        (state.readers > 0 && !state.is_removed && self.saved.get().is_none()).then(|| state.attr.clone())
+        (state.readers > 0 && !state.is_removed).then(|| state.attr.clone())
     }
 
-    /// What those that read get from now on.
+    /// What those that read get from now on, unless somebody may write again.
     pub(super) fn set_saved(&self, file: OpenFile) {
-        // A second one would be of the same content.
-        let _ = self.saved.set(file);
+        let state = self.state();
+        if state.writers == 0 {
+            *self.saved() = Some(Arc::new(file));
+        }
     }
 
     /// What the kernel is told.
@@ -154,15 +163,16 @@ impl Writing {
 
     /// Reads; from what was saved once the session is over.
     pub(super) async fn read(&self, offset: u64, size: u32) -> Result<Bytes, KindError> {
-        if let Some(saved) = self.saved.get() {
-            return Ok(saved.read(offset, size).await?.into_bytes());
+        if !self.has_ended() {
+            let read = self.session.read(offset, size).await;
+            if read.is_ok() || !self.has_ended() {
+                return read;
+            }
         }
-        match self.session.read(offset, size).await {
-            Err(error) => match self.saved.get() {
-                Some(saved) => Ok(saved.read(offset, size).await?.into_bytes()),
-                None => Err(error),
-            },
-            read => read,
+        let saved = self.saved().clone();
+        match saved {
+            Some(saved) => Ok(saved.read(offset, size).await?.into_bytes()),
+            None => Err(KindError::new(ErrorKind::Closed, "the write session has ended")),
         }
     }
 
