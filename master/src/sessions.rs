@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 /// How long a promise holds.
 const HOLD: Duration = Duration::from_secs(15);
 /// A file that was never saved goes when nobody has held it for this long. A worker saves what a dead client left before.
-pub(crate) const UNSAVED_KEPT: Duration = Duration::from_secs(90);
+pub(crate) const UNSAVED_KEPT: Duration = Duration::from_secs(45);
 /// A grant may be this much older than a renewal that does not name it yet.
-const CROSSED: Duration = Duration::from_secs(3);
+const CROSSED: Duration = Duration::from_millis(500);
 /// Most files that are written at once.
 const SESSIONS_MAX: usize = 1 << 20;
 

@@ -17,6 +17,8 @@ pub struct WriteTicket {
     pub store_key: String,
     /// `FileId` of the write session that it lets in; 0 for an upload, which needs none.
     pub file_id: u64,
+    /// Whose session that is; 0 for an upload.
+    pub client_id: u64,
     /// Whether what is there may not be replaced.
     pub create_only: bool,
     /// The fingerprint of the only content that may be replaced; empty: any.
@@ -63,6 +65,7 @@ mod tests {
             mount_id: 3,
             store_key: "a/b".into(),
             file_id: 9,
+            client_id: 5,
             create_only: true,
             replaces: "e1".into(),
             expires_unix_ms: 1000,

@@ -368,6 +368,7 @@ fn bodies() -> Vec<Body> {
         mount_id: 3,
         store_key: "a/b.parquet".into(),
         file_id: 9,
+        client_id: 1 << 60 | 5,
         create_only: true,
         replaces: "etag:\"abc-1\"".into(),
         expires_unix_ms: 1 << 40,

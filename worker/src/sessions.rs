@@ -63,6 +63,8 @@ pub(crate) struct Sessions {
 /// One session.
 pub(crate) struct Live {
     pub(crate) file: FileId,
+    /// Whose it is.
+    client: u64,
     pub(crate) content: Arc<Content>,
     target: RefCell<Target>,
     /// Whether the disk is said to have something that the store does not.
@@ -101,7 +103,7 @@ impl Target {
 impl Live {
     fn note(&self, is_synced: bool) -> Note {
         let Target { mount, key, mode } = self.target.borrow().clone();
-        Note { file: self.file, mount, key, mode, is_synced, boot: this_boot() }
+        Note { file: self.file, client: self.client, mount, key, mode, is_synced, boot: this_boot() }
     }
 
     /// Whether it can be used.
@@ -162,6 +164,7 @@ impl Sessions {
             tracing::info!(file = %note.file, bytes = content.size(), synced = note.is_synced, "a write session goes on after a restart");
             let live = Live {
                 file: note.file,
+                client: note.client,
                 content,
                 target: RefCell::new(Target { mount: note.mount, key: note.key, mode: note.mode }),
                 is_synced: Cell::new(note.is_synced),
@@ -201,6 +204,9 @@ impl Sessions {
             if live.has_ended() {
                 return Err(KindError::new(kind, "the write session of this file is ending"));
             }
+            if live.client != ticket.client_id {
+                return self.after_another(live, ticket, join_only).await;
+            }
             live.touch();
             if live.saved.borrow().is_none() {
                 *live.target.borrow_mut() = Target::of(ticket);
@@ -217,29 +223,54 @@ impl Sessions {
         if !self.beginning.borrow_mut().insert(file) {
             return Err(KindError::new(ErrorKind::Overloaded, "the write session of this file is beginning"));
         }
-        let (this, target) = (self.clone(), Target::of(ticket));
+        let (this, client, target) = (self.clone(), ticket.client_id, Target::of(ticket));
         let live = to_its_end(async move {
-            let begun = this.begin_new(file, target).await;
+            let begun = this.begin_new(file, client, target).await;
             this.beginning.borrow_mut().remove(&file);
             begun
         });
         Ok((live.await?, true))
     }
 
-    async fn begin_new(&self, file: FileId, target: Target) -> Result<Rc<Live>, KindError> {
+    /// The master has given the file to another client than the one whose session is here: what that one was promised is saved
+    /// when the session lapses, what it was not goes.
+    async fn after_another(
+        self: &Rc<Self>,
+        live: Rc<Live>,
+        ticket: &WriteTicket,
+        join_only: bool,
+    ) -> Result<(Rc<Live>, bool), KindError> {
+        let file = live.file;
+        if join_only {
+            return Err(KindError::new(
+                ErrorKind::NotFound,
+                format!("file {file}: its write session is another client's"),
+            ));
+        }
+        if live.is_synced.get() {
+            let message = format!("file {file}: what another client wrote is being saved, try again");
+            return Err(KindError::new(ErrorKind::Busy, message));
+        }
+        self.end(&live).await?;
+        Box::pin(self.begin(ticket, false)).await
+    }
+
+    async fn begin_new(&self, file: FileId, client: u64, target: Target) -> Result<Rc<Live>, KindError> {
         let (mount, key, mode) = (target.mount, target.key.clone(), target.mode.clone());
         let directory = self.shared.directory.clone();
         let content = blocking(&self.shared.threads, move || {
             let make = || {
                 let path = content_path(&directory, file);
                 let opened = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-                Note { file, mount, key, mode, is_synced: false, boot: this_boot() }.write(&directory, false)?;
+                Note { file, client, mount, key, mode, is_synced: false, boot: this_boot() }
+                    .write(&directory, false)?;
                 Content::new(opened)
             };
             make().map_err(|error: std::io::Error| disk_error("making its staging file", &error))
         });
         let live = Rc::new(Live {
             file,
+            client,
             content: content.await?,
             target: RefCell::new(target),
             is_synced: Cell::new(false),

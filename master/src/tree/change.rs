@@ -5,6 +5,7 @@
 
 use super::sync::{TRIES, is_name};
 use super::{Found, Tree, not_found, shown};
+use crate::freshness::Changing;
 use crate::metrics::CHANGE;
 use crate::mount_state::MountState;
 use crate::mounts::refused;
@@ -183,7 +184,7 @@ impl Tree {
             return Err(full());
         }
         let changing = self.freshness.changing(parent, name);
-        self.keep_directory(&mount, parent, child.id).await?;
+        let keeping = self.keeping(&mount, &directory)?;
         {
             let (key, is_directory) = (child.inode.store_key.clone(), request.is_directory);
             let gone = self.ask(&mount, CHANGE, move |store| async move {
@@ -209,9 +210,12 @@ impl Tree {
         }
         match self.record_gone(parent, name).await {
             // A file was created in it in this moment: it will be there again with that.
-            Err(error) if error.kind == ErrorKind::Overloaded && request.is_directory => Err(full()),
-            recorded => recorded,
+            Err(error) if error.kind == ErrorKind::Overloaded && request.is_directory => return Err(full()),
+            recorded => recorded?,
         }
+        self.keep_directory(&mount, parent).await;
+        drop(keeping);
+        Ok(())
     }
 
     fn removable(directory: &Found, child: &Found, name: &[u8], is_directory: bool) -> Result<(), KindError> {
@@ -234,20 +238,32 @@ impl Tree {
         self.cores.read(directory.partition(), look).await
     }
 
-    /// Where a store knows a directory only by what is in it: one that is about to lose its last name there gets a mark.
-    pub(super) async fn keep_directory(&self, mount: &MountState, id: FileId, leaves: FileId) -> Result<(), KindError> {
-        let Some(found) = self.inode(id).await? else { return Ok(()) };
-        if found.inode.store_key.is_empty() || Self::keeps_attributes(mount)? {
-            return Ok(());
+    /// Where a store knows a directory only by what is in it, it may be gone for a moment when it loses a name: no check counts then.
+    pub(super) fn keeping(&self, mount: &MountState, directory: &Found) -> Result<Option<Changing<'_>>, KindError> {
+        if directory.inode.store_key.is_empty() || Self::keeps_attributes(mount)? {
+            return Ok(None);
         }
-        let children = self.inodes(&self.children(id).await?).await?;
-        if children.into_iter().flatten().any(|child| child.id != leaves && !child.inode.unsaved) {
-            return Ok(());
+        let name = self.name_in(directory, mount);
+        Ok(Some(self.freshness.changing(FileId(directory.inode.parent), &name)))
+    }
+
+    /// Gives a directory that lost its last name in such a store a mark of its own.
+    pub(super) async fn keep_directory(&self, mount: &MountState, id: FileId) {
+        let Ok(Some(found)) = self.inode(id).await else { return };
+        if found.inode.store_key.is_empty() || Self::keeps_attributes(mount).unwrap_or(true) {
+            return;
+        }
+        let Ok(ids) = self.children(id).await else { return };
+        let Ok(children) = self.inodes(&ids).await else { return };
+        if children.into_iter().flatten().any(|child| !child.inode.unsaved) {
+            return;
         }
         let key = found.inode.store_key.clone();
         match self.ask(mount, CHANGE, move |store| async move { store.make_directory(&key).await }).await {
-            Err(error) if error.kind != ErrorKind::Exists => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind != ErrorKind::Exists => {
+                tracing::warn!(%error, "a directory that lost its last name may vanish from its store");
+            }
+            _ => {}
         }
     }
 

@@ -60,7 +60,7 @@ impl Tree {
         self.check_rename(&source, target.as_ref(), &to_key, request).await?;
         let changing = (self.freshness.changing(parent, name), self.freshness.changing(new_parent, new_name));
         let moving = source.inode.is_directory().then(|| mount.moving(&source.inode.store_key, &to_key));
-        self.keep_directory(&mount, parent, source.id).await?;
+        let keeping = self.keeping(&mount, &from)?;
         let (mut fingerprint, mut same_content) = (source.inode.fingerprint.clone(), true);
         if source.inode.unsaved && !fingerprint.is_empty() {
             // Its old name goes with what it would have replaced there.
@@ -97,6 +97,8 @@ impl Tree {
         drop(moving);
         self.freshness.set_asked(source.id, Instant::now());
         drop(changing);
+        self.keep_directory(&mount, parent).await;
+        drop(keeping);
         let gone = || not_found(&format!("\"{}\" is gone already", shown(new_name)));
         let found = self.inode(source.id).await?.ok_or_else(gone)?;
         self.sessions.rebase(source.id, &old_fingerprint, &found.inode.fingerprint);

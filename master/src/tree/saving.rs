@@ -43,7 +43,7 @@ impl Tree {
                     let gone = || not_found(&format!("\"{}\" is gone already", shown(name)));
                     let found = self.inode(id).await?.ok_or_else(gone)?;
                     self.sessions.begin(id, request.client_id, "")?;
-                    return Ok(self.granted(&found, String::new()));
+                    return Ok(self.granted(&found, request.client_id, String::new()));
                 }
                 Outcome::Retry => {}
                 other => return Err(refused(other)),
@@ -81,14 +81,15 @@ impl Tree {
             None => found.inode.fingerprint.clone(),
         };
         self.sessions.begin(id, client_id, &base)?;
-        Ok(self.granted(&found, base))
+        Ok(self.granted(&found, client_id, base))
     }
 
-    fn granted(&self, found: &Found, replaces: String) -> SessionGrant {
+    fn granted(&self, found: &Found, client_id: u64, replaces: String) -> SessionGrant {
         let ticket = WriteTicket {
             mount_id: found.inode.mount_id,
             store_key: found.inode.store_key.clone(),
             file_id: found.id.0,
+            client_id,
             create_only: replaces.is_empty(),
             replaces,
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,

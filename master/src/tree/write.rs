@@ -52,6 +52,7 @@ impl Tree {
             mount_id: mount.record.mount_id,
             store_key: place.key,
             file_id: 0,
+            client_id: 0,
             create_only: !overwrite,
             replaces: String::new(),
             expires_unix_ms: unix_now_ms() + limits::TICKET_LIFE_MS,

@@ -20,6 +20,8 @@ const NOTE: &str = "note";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Note {
     pub(crate) file: FileId,
+    /// Whose it is.
+    pub(crate) client: u64,
     pub(crate) mount: MountId,
     pub(crate) key: String,
     pub(crate) mode: WriteMode,
@@ -51,15 +53,19 @@ impl Note {
             WriteMode::ReplaceOnly(fingerprint) => ("only", fingerprint.0.as_str()),
         };
         let synced = if self.is_synced { "synced" } else { "unsynced" };
-        let (file, mount, boot) = (self.file.0, self.mount.0, &self.boot);
-        format!("{FIRST_LINE}\n{file:016x}\n{mount}\n{synced}\n{boot}\n{mode}\n{fingerprint}\n{}", self.key)
+        let (file, client, mount, boot) = (self.file.0, self.client, self.mount.0, &self.boot);
+        format!(
+            "{FIRST_LINE}\n{file:016x}\n{client:016x}\n{mount}\n{synced}\n{boot}\n{mode}\n{fingerprint}\n{}",
+            self.key
+        )
     }
 
     fn parse(text: &str) -> Option<Note> {
-        let mut lines = text.splitn(8, '\n');
+        let mut lines = text.splitn(9, '\n');
         let mut line = || lines.next();
         (line()? == FIRST_LINE).then_some(())?;
         let file = FileId(u64::from_str_radix(line()?, 16).ok()?);
+        let client = u64::from_str_radix(line()?, 16).ok()?;
         let mount = MountId(line()?.parse().ok()?);
         let is_synced = match line()? {
             "synced" => true,
@@ -74,7 +80,7 @@ impl Note {
             "only" => WriteMode::ReplaceOnly(Fingerprint(fingerprint.to_string())),
             _ => return None,
         };
-        Some(Note { file, mount, key: line()?.to_string(), mode, is_synced, boot })
+        Some(Note { file, client, mount, key: line()?.to_string(), mode, is_synced, boot })
     }
 
     /// Puts it in place; `durable`: it is on the disk, and so is the name of the staging file. Blocking.
@@ -138,7 +144,15 @@ mod tests {
         let only = WriteMode::ReplaceOnly(Fingerprint("etag:\"x\"".into()));
         for (id, mode) in [(1, WriteMode::Replace), (2, WriteMode::CreateOnly), (u64::MAX, only)] {
             let key = " a/b\nc ".to_string();
-            let note = Note { file: FileId(id), mount: MountId(7), key, mode, is_synced: id == 1, boot: this_boot() };
+            let note = Note {
+                file: FileId(id),
+                client: 5,
+                mount: MountId(7),
+                key,
+                mode,
+                is_synced: id == 1,
+                boot: this_boot(),
+            };
             note.write(dir.path(), id == 1).expect("written");
             assert_eq!(found(dir.path(), |_| true).expect("read"), [], "a note without content is nothing");
             fs::write(content_path(dir.path(), note.file), "x").expect("written");

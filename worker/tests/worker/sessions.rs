@@ -22,6 +22,7 @@ fn ticket(cluster: &Cluster, file_id: u64, key: &str, replaces: Option<&str>) ->
         mount_id: LOCAL,
         store_key: key.into(),
         file_id,
+        client_id: 5,
         create_only,
         replaces,
         expires_unix_ms,

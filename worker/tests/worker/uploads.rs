@@ -14,6 +14,7 @@ async fn begin(cluster: &Cluster, client: &Client, upload_id: u64, key: &str, si
         mount_id: LOCAL,
         store_key: key.into(),
         file_id: 0,
+        client_id: 0,
         create_only: false,
         replaces: String::new(),
         expires_unix_ms,
