@@ -110,7 +110,7 @@ impl Writers {
 
     /// Takes a session in that was begun just now; nobody has it open yet.
     pub(super) fn put(&self, attr: Attr, session: Arc<WriteSession>, is_new: bool) -> Arc<Writing> {
-        let writing = Arc::new(Writing::new(attr, session, is_new));
+        let writing = Arc::new(Writing::new(self.client.clone(), attr, session, is_new));
         self.table().living.insert(writing.file_id, writing.clone());
         writing
     }

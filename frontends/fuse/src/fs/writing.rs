@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A file that is being changed.
 pub(super) struct Writing {
     pub(super) file_id: FileId,
-    session: Arc<WriteSession>,
+    client: Client,
+    session: Mutex<Arc<WriteSession>>,
     state: Mutex<State>,
     /// Held by whoever saves, removes or renames the file.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
@@ -42,7 +43,7 @@ struct State {
 
 impl Writing {
     /// `is_new`: the file was created just now.
-    pub(super) fn new(attr: Attr, session: Arc<WriteSession>, is_new: bool) -> Self {
+    pub(super) fn new(client: Client, attr: Attr, session: Arc<WriteSession>, is_new: bool) -> Self {
         let state = State {
             attr,
             is_new,
@@ -55,7 +56,14 @@ impl Writing {
             failure: None,
         };
         let file_id = FileId(state.attr.file_id);
-        Self { file_id, session, state: Mutex::new(state), turn: Arc::default(), saved: Mutex::default() }
+        Self {
+            file_id,
+            client,
+            session: Mutex::new(session),
+            state: Mutex::new(state),
+            turn: Arc::default(),
+            saved: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,6 +72,37 @@ impl Writing {
 
     fn saved(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> Arc<WriteSession> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something with the session. If nothing was changed in it yet, and the file has another content or key than the one
+    /// that it was granted with (its own new name or mode does that in some stores), it begins anew.
+    async fn attempt<T>(&self, work: impl AsyncFn(&WriteSession) -> Result<T, KindError>) -> Result<T, KindError> {
+        let session = self.session();
+        match work(&session).await {
+            Err(error) if error.kind == ErrorKind::Stale && !session.is_dirty() => {
+                self.begin_anew(&session).await?;
+                work(&self.session()).await
+            }
+            done => done,
+        }
+    }
+
+    async fn begin_anew(&self, old: &Arc<WriteSession>) -> Result<(), KindError> {
+        let _turn = self.turn.lock().await;
+        if !Arc::ptr_eq(&self.session(), old) || self.state().is_removed {
+            return Ok(());
+        }
+        let (attr, fresh) = self.client.write_session(self.file_id).await?;
+        self.state().attr = attr;
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        if let Err(error) = old.end().await {
+            tracing::debug!(file_id = self.file_id.0, %error, "a write session was not ended; it lapses");
+        }
+        Ok(())
     }
 
     /// Counts an open; false if the session has ended.
@@ -130,7 +169,7 @@ impl Writing {
         let state = self.state();
         let mut attr = node_attr(&state.attr);
         if !state.has_ended {
-            attr.size = self.session.size();
+            attr.size = self.session().size();
         }
         attr.mtime_ms = state.set_mtime_ms.or(state.written_ms).unwrap_or(attr.mtime_ms);
         attr.nlink = u32::from(!state.is_removed);
@@ -145,7 +184,7 @@ impl Writing {
     /// Whether there is something that the store should have.
     pub(super) fn is_unsaved(&self) -> bool {
         let state = self.state();
-        !state.is_removed && (state.is_new || state.set_mtime_ms.is_some() || self.session.is_dirty())
+        !state.is_removed && (state.is_new || state.set_mtime_ms.is_some() || self.session().is_dirty())
     }
 
     fn note_written(&self) {
@@ -156,7 +195,7 @@ impl Writing {
 
     /// Writes at an offset.
     pub(super) async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), KindError> {
-        self.session.write(offset, bytes).await?;
+        self.attempt(async |session| session.write(offset, bytes).await).await?;
         self.note_written();
         Ok(())
     }
@@ -164,7 +203,7 @@ impl Writing {
     /// Reads; from what was saved once the session is over.
     pub(super) async fn read(&self, offset: u64, size: u32) -> Result<Bytes, KindError> {
         if !self.has_ended() {
-            let read = self.session.read(offset, size).await;
+            let read = self.attempt(async |session| session.read(offset, size).await).await;
             if read.is_ok() || !self.has_ended() {
                 return read;
             }
@@ -179,9 +218,9 @@ impl Writing {
     /// Cuts or lengthens.
     pub(super) async fn resize(&self, size: u64) -> Result<(), KindError> {
         if size == 0 {
-            self.session.truncate().await?;
+            self.attempt(async |session| session.truncate().await).await?;
         } else {
-            self.session.resize(size).await?;
+            self.attempt(async |session| session.resize(size).await).await?;
         }
         self.note_written();
         Ok(())
@@ -189,7 +228,7 @@ impl Writing {
 
     /// Lengthens if it is shorter.
     pub(super) async fn reserve(&self, size: u64) -> Result<(), KindError> {
-        if size > self.session.size() { self.resize(size).await } else { Ok(()) }
+        if size > self.session().size() { self.resize(size).await } else { Ok(()) }
     }
 
     /// Durable at the worker, unless a save that nobody heard of has failed.
@@ -197,7 +236,7 @@ impl Writing {
         if let Some(errno) = self.state().failure {
             return Err(errno);
         }
-        Ok(self.session.sync().await)
+        Ok(self.session().sync().await)
     }
 
     /// Remembers that a save failed, for fsync(2).
@@ -212,8 +251,8 @@ impl Writing {
             return Ok(false);
         }
         let is_new = self.state().is_new;
-        if is_new || self.session.is_dirty() {
-            let saved = match self.session.save().await {
+        if is_new || self.session().is_dirty() {
+            let saved = match self.session().save().await {
                 // Somebody else took its name away: there is nothing to keep.
                 Err(error) if error.kind == ErrorKind::NotFound && self.is_gone(client).await => {
                     self.set_removed();
@@ -236,7 +275,7 @@ impl Writing {
                 (attr.mode, attr.uid, attr.gid) = wanted;
                 state.attr = attr;
                 (state.is_new, state.failure) = (false, None);
-                if !self.session.is_dirty() {
+                if !self.session().is_dirty() {
                     state.written_ms = None;
                 }
                 differs.then_some(missing)
@@ -273,7 +312,7 @@ impl Writing {
             SetTime::Now => unix_now_ms(),
             SetTime::Ms(ms) => ms,
         });
-        let waits = self.session.is_dirty() || self.state().is_new;
+        let waits = self.session().is_dirty() || self.state().is_new;
         if waits && mtime_ms.is_some() {
             self.state().set_mtime_ms = mtime_ms;
         }
@@ -304,7 +343,7 @@ impl Writing {
 
     /// Lets the worker drop the session.
     pub(super) async fn close(&self) {
-        if let Err(error) = self.session.end().await {
+        if let Err(error) = self.session().end().await {
             tracing::debug!(file_id = self.file_id.0, %error, "a write session was not ended; it lapses");
         }
     }
