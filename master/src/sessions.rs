@@ -28,6 +28,8 @@ struct Hold {
     renewed: Instant,
     /// The fingerprint that its next save replaces, where a grant said so.
     base: Option<String>,
+    /// The client has not named it since.
+    is_given_back: bool,
 }
 
 /// The table.
@@ -46,7 +48,7 @@ impl Sessions {
         if let Some(hold) = table.get(&file)
             && hold.client_id != client_id
             && hold.client_id != NOBODY
-            && now.duration_since(hold.renewed) < HOLD
+            && now.duration_since(hold.renewed) < if hold.is_given_back { CROSSED } else { HOLD }
         {
             return Err(KindError::new(ErrorKind::Busy, format!("file {file}: another client writes it")));
         }
@@ -54,7 +56,7 @@ impl Sessions {
             let message = format!("{SESSIONS_MAX} files are being written");
             return Err(KindError::new(ErrorKind::Overloaded, message));
         }
-        table.insert(file, Hold { client_id, renewed: now, base: Some(base.to_string()) });
+        table.insert(file, Hold { client_id, renewed: now, base: Some(base.to_string()), is_given_back: false });
         Ok(())
     }
 
@@ -87,22 +89,20 @@ impl Sessions {
             let room = table.len() < SESSIONS_MAX;
             match table.get_mut(file) {
                 Some(hold) if [client_id, NOBODY].contains(&hold.client_id) => {
-                    (hold.client_id, hold.renewed) = (client_id, now);
+                    (hold.client_id, hold.renewed, hold.is_given_back) = (client_id, now, false);
                 }
                 Some(hold) if now.duration_since(hold.renewed) >= HOLD => {
-                    *hold = Hold { client_id, renewed: now, base: None };
+                    *hold = Hold { client_id, renewed: now, base: None, is_given_back: false };
                 }
                 None if room => {
-                    table.insert(*file, Hold { client_id, renewed: now, base: None });
+                    table.insert(*file, Hold { client_id, renewed: now, base: None, is_given_back: false });
                 }
                 _ => {}
             }
         }
-        // What it does not name any more it has given back, but for a grant that crossed this on its way.
+        // What it does not name any more it has given back, unless a grant crossed this on its way: that shows soon.
         for (file, hold) in table.iter_mut() {
-            if hold.client_id == client_id && now.duration_since(hold.renewed) >= CROSSED && !files.contains(file) {
-                *hold = Hold { client_id: NOBODY, renewed: now, base: None };
-            }
+            hold.is_given_back |= hold.client_id == client_id && !files.contains(file);
         }
     }
 
@@ -112,7 +112,12 @@ impl Sessions {
         let mut table = self.table();
         let now = Instant::now();
         let is_abandoned = |file: &&FileId| {
-            let hold = table.entry(**file).or_insert(Hold { client_id: NOBODY, renewed: now, base: None });
+            let hold = table.entry(**file).or_insert(Hold {
+                client_id: NOBODY,
+                renewed: now,
+                base: None,
+                is_given_back: false,
+            });
             now.duration_since(hold.renewed) >= UNSAVED_KEPT
         };
         let abandoned: Vec<FileId> = unsaved.iter().filter(is_abandoned).copied().collect();
@@ -149,10 +154,9 @@ mod tests {
         assert_eq!((sessions.base(file, 2).as_deref(), sessions.base(file, 1)), (Some("b"), None));
         assert!(sessions.abandoned(&[file, FileId(9)]).is_empty());
         sessions.renew(&[], 2);
-        assert!(sessions.base(file, 2).is_some(), "the grant may have crossed it");
+        assert_eq!(sessions.begin(file, 1, "a").unwrap_err().kind, ErrorKind::Busy, "a grant may have crossed it");
         backdate(CROSSED);
-        sessions.renew(&[FileId(9)], 2);
-        assert!(sessions.base(file, 2).is_none() && sessions.begin(file, 1, "a").is_ok(), "it was given back");
+        assert!(sessions.begin(file, 1, "a").is_ok(), "it was given back");
         backdate(UNSAVED_KEPT);
         assert_eq!(sessions.abandoned(&[file, FileId(9)]), [file]);
     }
