@@ -218,6 +218,8 @@ fn open_files_go_on_when_their_name_changes_or_goes() {
         let at = |path: &str| mounted.at(store, path);
         // A reader keeps what it opened and read, whatever replaces it.
         Pattern(1).write(&at("f"), 300_000).expect("written");
+        // Until its writer's end is heard, the file is read past the kernel's page cache.
+        std::thread::sleep(Duration::from_secs(1));
         let reader = File::open(at("f")).expect("opened");
         let mut bytes = vec![0; 300_000];
         reader.read_exact_at(&mut bytes, 0).expect("read");

@@ -261,14 +261,14 @@ impl Handler for Forebay {
 
     async fn get_attr(&self, id: u64) -> Result<(NodeAttr, Duration), Errno> {
         let node = self.node(id)?;
-        // What is open keeps its own content, so it keeps its own attributes too. For what is not, the kernel asks before it
-        // opens: ESTALE now would be the only one that it looks up again for, and opening may have to answer that too.
-        let own = |node: &Node| Ok((node.attr, Duration::ZERO));
-        if let Some(writing) = self.writers.get(node.file_id).filter(|_| node.is_session && !node.superseded) {
+        // What is open keeps its own content, so it keeps its own attributes too. What is not gets the file's as they are now:
+        // ESTALE would be the only one for which the kernel looks the name up again, and opening may have to answer that.
+        let own = Ok((node.attr, Duration::ZERO));
+        if let Some(writing) = self.writers.get(node.file_id).filter(|_| node.is_session || node.opens == 0) {
             return Ok((writing.attr(), Duration::ZERO));
         }
-        if node.superseded || node.is_session {
-            return own(&node);
+        if (node.superseded || node.is_session) && node.opens > 0 {
+            return own;
         }
         let asked = Instant::now();
         match self.client.get_attr(node.file_id).await {
@@ -276,13 +276,13 @@ impl Handler for Forebay {
                 let until = super::node_table::valid_until(&attr, asked);
                 Ok((super::node_table::node_attr(&attr), self.valid_for(until, asked)))
             }
-            Ok(_) => {
+            Ok(attr) => {
                 self.supersede(id, &node);
-                own(&node)
+                if node.opens > 0 { own } else { Ok((super::node_table::node_attr(&attr), Duration::ZERO)) }
             }
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Stale) => {
                 self.supersede(id, &node);
-                if node.opens > 0 { own(&node) } else { Err(self.failed("stat", id, &error)) }
+                if node.opens > 0 { own } else { Err(self.failed("stat", id, &error)) }
             }
             Err(error) => Err(self.failed("stat", id, &error)),
         }
