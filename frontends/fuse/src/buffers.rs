@@ -110,7 +110,11 @@ mod tests {
         let again = buffers.take();
         assert_eq!(again.as_ptr(), place);
         held.clear();
-        assert_eq!((buffers.state().lent, buffers.state().free.len()), (0, KEPT_MAX));
+        let counts = {
+            let state = buffers.state();
+            (state.lent, state.free.len())
+        };
+        assert_eq!(counts, (0, KEPT_MAX));
         buffers.room().await;
     }
 }
