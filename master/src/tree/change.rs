@@ -9,11 +9,11 @@ use crate::freshness::Changing;
 use crate::metrics::CHANGE;
 use crate::mount_state::MountState;
 use crate::mounts::refused;
-use crate::namespace::{Command, Inode, NewAttributes, Outcome, Partition, Removal, SyncDirectory, Upsert};
+use crate::namespace::{Command, NewAttributes, Outcome, Partition, Removal, SyncDirectory, Upsert};
 use crate::tree::refresh::Changes;
 use forebay_base::{ErrorKind, FileId, KindError};
 use forebay_net::message::change::{MakeDirectory, Remove, SetAttr};
-use forebay_net::message::namespace::{Attr, KIND_DIRECTORY};
+use forebay_net::message::namespace::Attr;
 use forebay_ufs::{AttributeChange, ObjectMeta};
 use std::sync::Arc;
 use std::time::Instant;
@@ -220,7 +220,7 @@ impl Tree {
 
     fn removable(directory: &Found, child: &Found, name: &[u8], is_directory: bool) -> Result<(), KindError> {
         let wrong = |kind, what: &str| Err(KindError::new(kind, format!("\"{}\" {what}", shown(name))));
-        match (child.inode.kind == KIND_DIRECTORY, is_directory) {
+        match (child.inode.is_directory(), is_directory) {
             _ if child.inode.mount_id != directory.inode.mount_id => {
                 wrong(ErrorKind::Busy, "is a mount's own directory")
             }
@@ -301,9 +301,4 @@ impl Tree {
     pub(super) fn name_in(&self, found: &Found, mount: &MountState) -> Vec<u8> {
         super::name_of(found, mount).into_bytes()
     }
-}
-
-/// Whether a program may write what is there.
-pub(super) fn is_file(inode: &Inode) -> bool {
-    inode.kind != KIND_DIRECTORY
 }

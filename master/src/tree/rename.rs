@@ -30,15 +30,9 @@ impl Tree {
         self.changeable(&self.directory(new_parent).await?)?;
         let peek = self.known_or_asked(&mount, parent, name).await?.1;
         // Whoever moves a directory is alone: keys below it change.
-        let (alone, together);
-        if peek.is_some_and(|found| found.inode.is_directory()) {
-            alone = Some(mount.order.write().await);
-            together = None;
-        } else {
-            alone = None;
-            together = Some(mount.order.read().await);
-        }
-        let _order = (&alone, &together);
+        let is_alone = peek.is_some_and(|found| found.inode.is_directory());
+        let _alone = if is_alone { Some(mount.order.write().await) } else { None };
+        let _together = if is_alone { None } else { Some(mount.order.read().await) };
         let (from, to) = (self.directory(parent).await?, self.directory(new_parent).await?);
         if from.inode.mount_id != to.inode.mount_id {
             return Err(wrong(ErrorKind::OtherMount, format!("\"{}\" lies in another mount", shown(new_name))));
@@ -53,7 +47,7 @@ impl Tree {
         if target.as_ref().is_some_and(|target| target.id == source.id) {
             return Ok(source.attr(0));
         }
-        if source.inode.is_directory() && alone.is_none() {
+        if source.inode.is_directory() && !is_alone {
             let message = format!("\"{}\" was replaced meanwhile, try again", shown(name));
             return Err(wrong(ErrorKind::Busy, message));
         }

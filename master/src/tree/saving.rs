@@ -1,6 +1,5 @@
 //! Files that programs write: created here, granted to one client at a time, saved by a worker, and taken over as new versions.
 
-use super::change::is_file;
 use super::sync::TRIES;
 use super::{Found, Tree, not_found, shown};
 use crate::metrics::{CHANGE, STAT};
@@ -62,7 +61,7 @@ impl Tree {
         let first = self.inode(id).await?;
         let gone = || not_found(&format!("file {id} does not exist any more"));
         let found = first.ok_or_else(gone)?;
-        if !is_file(&found.inode) {
+        if found.inode.is_directory() {
             return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
         }
         self.changeable(&found)?;
@@ -108,7 +107,7 @@ impl Tree {
         let mount = self.mount_of(&self.inode(id).await?.ok_or_else(gone)?)?;
         let _order = mount.order.read().await;
         let found = self.inode(id).await?.ok_or_else(gone)?;
-        if !is_file(&found.inode) {
+        if found.inode.is_directory() {
             return Err(KindError::new(ErrorKind::IsADirectory, format!("file {id} is a directory")));
         }
         let parent = FileId(found.inode.parent);

@@ -7,7 +7,8 @@ use super::message;
 use super::write::FinishUploadReply;
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Begins a session with no content, or joins one that goes on. The core is the one that owns the file.
+/// Begins a session with no content, or joins the client's own that goes on. The core is the one that owns the file. `Busy`
+/// while what another client was promised is still to be saved.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct OpenSession {
     /// A signed write ticket with a `file_id`.

@@ -8,6 +8,7 @@ use crate::output::printable;
 use forebay_base::{ErrorKind, FileId, unix_now_ms};
 use forebay_client::Client;
 use forebay_client::message::change::{MakeDirectory, RENAME_NOREPLACE, Remove, Rename, SetAttr};
+use forebay_client::message::namespace::KIND_DIRECTORY;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -81,7 +82,7 @@ pub(crate) async fn rm(client: &Client, arguments: Rm) -> Result<(), Failure> {
             let mut files = Vec::new();
             while let Some(met) = walk.next().await {
                 match met {
-                    Met::Entry(path, attr) if Named { path: path.clone(), attr: attr.clone() }.is_directory() => {
+                    Met::Entry(path, attr) if attr.kind == KIND_DIRECTORY => {
                         directories.push(path);
                     }
                     Met::Entry(path, _) => files.push(path),
@@ -124,8 +125,7 @@ pub(crate) async fn mv(client: &Client, arguments: Mv) -> Result<(), Failure> {
     const WHAT: &str = "fs mv";
     let sources = named(client, WHAT, &arguments.from).await?;
     let target = absolute(WHAT, &arguments.to)?;
-    let into =
-        client.resolve(target).await.ok().filter(|attr| Named { path: Vec::new(), attr: attr.clone() }.is_directory());
+    let into = client.resolve(target).await.ok().filter(|attr| attr.kind == KIND_DIRECTORY);
     if sources.len() > 1 && into.is_none() {
         let message = format!("{WHAT}: {}: want a directory for {} sources", printable(target), sources.len());
         return Err(Failure::usage(message));

@@ -134,10 +134,7 @@ impl Forebay {
         node: &Node,
         change: &AttrChange,
     ) -> Result<(NodeAttr, Duration), Errno> {
-        let mtime_ms = change.mtime.map(|time| match time {
-            SetTime::Now => unix_now_ms(),
-            SetTime::Ms(ms) => ms,
-        });
+        let mtime_ms = change.mtime.map(ms_of);
         let AttrChange { mode, uid, gid, .. } = *change;
         if mode.or(uid).or(gid).is_none() && mtime_ms.is_none() {
             return Ok((node.attr, Duration::ZERO));
@@ -153,6 +150,14 @@ impl Forebay {
         // Some stores count it as a new content: the kernel looks the name up again then.
         self.nodes.refresh(id, &attr, asked);
         Ok((node_attr(&attr), Duration::ZERO))
+    }
+}
+
+/// The time that utimens(2) means, in milliseconds since 1970.
+pub(super) fn ms_of(time: SetTime) -> u64 {
+    match time {
+        SetTime::Now => unix_now_ms(),
+        SetTime::Ms(ms) => ms,
     }
 }
 

@@ -4,8 +4,9 @@
 //! Invariants: one save at a time, and none of a file that was removed; attributes that were set while content waits are set
 //! again once the store has that content; after `end` nobody enters any more.
 
+use super::changes::ms_of;
 use super::node_table::node_attr;
-use crate::handler::{AttrChange, Errno, NodeAttr, SetTime};
+use crate::handler::{AttrChange, Errno, NodeAttr};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, FileId, KindError, unix_now_ms};
 use forebay_client::message::change::SetAttr;
@@ -308,10 +309,7 @@ impl Writing {
     /// Changes attributes but the size. A time that is set while content waits is set once that is saved.
     pub(super) async fn change(&self, client: &Client, change: &AttrChange) -> Result<(), KindError> {
         let _turn = self.turn.lock().await;
-        let mtime_ms = change.mtime.map(|time| match time {
-            SetTime::Now => unix_now_ms(),
-            SetTime::Ms(ms) => ms,
-        });
+        let mtime_ms = change.mtime.map(ms_of);
         let waits = self.session().is_dirty() || self.state().is_new;
         if waits && mtime_ms.is_some() {
             self.state().set_mtime_ms = mtime_ms;
